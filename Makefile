@@ -1,0 +1,33 @@
+# Two commands: `make demo` and `make test`. Both call `make setup` first.
+PY := .venv/bin/python
+TEST_ENV := TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+.PHONY: setup demo demo-base test test-all test-gpu check clean
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml scripts/setup.sh
+	bash scripts/setup.sh
+
+demo: setup
+	$(PY) -m demo.run
+
+demo-base: setup
+	$(PY) -m demo.base
+
+test: setup
+	$(TEST_ENV) $(PY) -m pytest -m "not slow and not gpu" tests
+
+test-all: setup
+	$(TEST_ENV) $(PY) -m pytest -m "not gpu" tests
+
+test-gpu: setup
+	$(PY) -m pytest -m gpu tests/gpu
+
+check: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	$(TEST_ENV) $(PY) -m pytest tests/unit/test_imports.py tests/unit/test_tree.py
+
+clean:
+	rm -rf runs .pytest_cache .ruff_cache

@@ -1,0 +1,91 @@
+"""How Megatron is imported on a CPU: what is hidden from it, and what stands in while it loads.
+
+Megatron-Core must not find Transformer Engine or NVRx (it then takes its local fallbacks; where Transformer
+Engine is importable, it would use its norm in local specs too, and that needs a GPU). Megatron Bridge imports
+both without asking: ``peft.lora_layers`` imports ``transformer_engine.pytorch`` and ``training.pretrain``
+imports ``nvidia_resiliency_ext.inprocess``; empty stand-ins satisfy those two lines.
+"""
+
+import importlib
+import importlib.machinery
+import sys
+import types
+
+import torch
+
+_HIDDEN = ("transformer_engine", "nvidia_resiliency_ext")
+# The modules that look for Transformer Engine or NVRx when they are first imported.
+_CORE = (
+    "megatron.core",
+    "megatron.core.extensions.transformer_engine",
+    "megatron.core.models.backends",
+    "megatron.core.models.gpt",
+    "megatron.core.models.gpt.gpt_layer_specs",
+    "megatron.core.optimizer",
+)
+_BRIDGE = ("megatron.bridge", "megatron.bridge.training.finetune", "megatron.bridge.training.pretrain")
+
+
+class _StandIn(types.ModuleType):
+    """A module whose every attribute is an empty nn.Module class: enough to be subclassed and imported from."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (torch.nn.Module,), {})
+
+
+def _stand_in(name: str) -> _StandIn:
+    module = _StandIn(name)
+    module.__path__, module.__version__ = [], "0.0.0"
+    module.__spec__ = importlib.machinery.ModuleSpec(name, None, is_package=True)
+    sys.modules[name] = module
+    return module
+
+
+def import_megatron() -> None:
+    """Import Megatron-Core and Megatron Bridge so that both work without a GPU. Takes about 16 s."""
+    for name in _HIDDEN:
+        sys.modules[name] = None
+    for name in _CORE:
+        importlib.import_module(name)
+    _mend_core()
+    engine, engine_torch = _stand_in("transformer_engine"), _stand_in("transformer_engine.pytorch")
+    engine.pytorch, engine_torch.ops = engine_torch, _StandIn("ops")
+    resiliency = _stand_in("nvidia_resiliency_ext")
+    resiliency.inprocess = _stand_in("nvidia_resiliency_ext.inprocess")
+    for name in _BRIDGE:
+        importlib.import_module(name)
+    _mend_bridge()
+    for name in ("transformer_engine", "transformer_engine.pytorch"):
+        sys.modules[name] = None
+
+
+def _mend_core() -> None:
+    import megatron.core.tensor_parallel.random as tp_random
+
+    # These two reach into torch.cuda.default_generators by device index.
+    tp_random._get_cuda_rng_state = lambda *args, **kwargs: torch.get_rng_state()
+    tp_random._set_cuda_rng_state = lambda state, *args, **kwargs: torch.set_rng_state(state)
+
+
+def _mend_bridge() -> None:
+    import megatron.bridge.training.initialize as initialize
+
+    # The wheel ships helpers_cpp compiled; the run-time compile looks for a Makefile that it does not ship.
+    initialize.compile_helpers = lambda: None
+    # "Megatron requires CUDA." asserts torch.cuda.is_available(), which must stay False for everybody else:
+    # Bridge's conversion and Megatron's checkpointing ask it to choose a device. So only this module is told yes.
+    initialize.torch = _TorchWithCuda("torch_with_cuda")
+
+
+class _TorchWithCuda(types.ModuleType):
+    """torch, as seen by ``megatron.bridge.training.initialize`` alone."""
+
+    def __getattr__(self, name):
+        return _CudaThatIsThere("cuda") if name == "cuda" else getattr(torch, name)
+
+
+class _CudaThatIsThere(types.ModuleType):
+    def __getattr__(self, name):
+        return (lambda: True) if name == "is_available" else getattr(torch.cuda, name)

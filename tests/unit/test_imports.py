@@ -1,0 +1,108 @@
+"""The import rules of docs/architecture.md: one way, no cycles, platform from entry points alone."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "nemo_amalia"
+
+# folder (or single file) -> what it may import from inside; its own folder is always allowed.
+MAY_IMPORT = {
+    "config": set(),
+    "data": {"config"},
+    "model": {"config", "data.image_geometry"},
+    "bridge": {"model", "config", "data.image_geometry"},
+    "training": {"data", "model", "bridge", "config", "platform"},
+    "cluster": {"config", "model"},
+    "evaluation": {"config"},
+    "platform": set(),
+    "cli": {"config", "data", "model", "bridge", "training", "cluster", "evaluation", "platform"},
+}
+# Entry points: the files whose first act is to prepare the platform (docs/architecture.md).
+ENTRY_POINTS = {"training.main", "cli", "bridge.session"}
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name below nemo_amalia -> file."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name:
+            found[name] = path
+    return found
+
+
+def inner_imports(path: Path) -> set[str]:
+    """Dotted names below nemo_amalia that a file imports, lazily or not."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("nemo_amalia"):
+            base = node.module.removeprefix("nemo_amalia").lstrip(".")
+            for alias in node.names:
+                names.add(f"{base}.{alias.name}".lstrip("."))
+        elif isinstance(node, ast.Import):
+            names.update(
+                a.name.removeprefix("nemo_amalia.") for a in node.names if a.name.startswith("nemo_amalia.")
+            )
+    known = modules()
+    return {name if name in known else name.rpartition(".")[0] for name in names} - {""}
+
+
+def allowed(owner: str, target: str, name: str) -> bool:
+    room = target.split(".")[0]
+    if room == owner:
+        return True
+    if room == "platform":
+        return name in ENTRY_POINTS
+    return any(target == rule or target.startswith(rule + ".") for rule in MAY_IMPORT[owner])
+
+
+def test_every_room_has_a_rule():
+    rooms = {name.split(".")[0] for name in modules()}
+    assert rooms <= set(MAY_IMPORT), (
+        f"no import rule for {rooms - set(MAY_IMPORT)}: add it here and to DESIGN"
+    )
+
+
+def test_imports_go_one_way():
+    wrong = [
+        f"{name} imports {target}"
+        for name, path in modules().items()
+        for target in inner_imports(path)
+        if not allowed(name.split(".")[0], target, name)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_there_are_no_cycles():
+    graph = {name: inner_imports(path) - {name} for name, path in modules().items()}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, f"import cycle: {' -> '.join((*trail, name))}"
+        if name in done:
+            return
+        for target in graph.get(name, ()):
+            visit(target, (*trail, name))
+        done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_megatron_is_not_imported_on_the_way_to_help():
+    """`amalia --help` and config errors answer at once: these rooms load neither torch nor Megatron when imported."""
+    slow = {"torch", "megatron", "transformers", "nemo", "nvidia"}
+    for name, path in modules().items():
+        if name.split(".")[0] not in {"config", "cli"}:
+            continue
+        for node in ast.parse(path.read_text()).body:
+            roots = set()
+            if isinstance(node, ast.Import):
+                roots = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                roots = {node.module.split(".")[0]}
+            assert not roots & slow, (
+                f"{name} imports {roots & slow} at its top: import it inside the function"
+            )

@@ -1,0 +1,57 @@
+"""What a newcomer may rely on: files of one thing, short functions, nothing of this machine in what is committed."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+LONGEST_FILE, LONGEST_FUNCTION = 300, 60
+
+
+def tracked(*patterns: str) -> list[Path]:
+    """Files that git tracks or would add (the whole folder where there is no git)."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    return [ROOT / name for name in names if name and (ROOT / name).is_file()]
+
+
+def test_files_and_functions_stay_short():
+    long = []
+    for path in tracked("nemo_amalia/*.py", "demo/*.py"):
+        text = path.read_text()
+        if text.count("\n") > LONGEST_FILE:
+            long.append(f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION:
+                long.append(
+                    f"{path.relative_to(ROOT)}: {node.name} has {node.end_lineno - node.lineno + 1} lines"
+                )
+    assert not long, "\n".join(long)
+
+
+def test_no_lock_file_registry_host_or_machine_path():
+    forbidden = re.compile(r"files\.pythonhosted|/pypi/simple|(?<![\w.])/work/(?:main|shared)|/root/")
+    wrong = []
+    for path in tracked():
+        if path == Path(__file__).resolve() or path.suffix in {".safetensors", ".png", ".jpg", ".gif"}:
+            continue
+        if path.name in {"uv.lock", "poetry.lock", "package-lock.json"}:
+            wrong.append(f"{path.relative_to(ROOT)} is a lock file")
+        match = forbidden.search(path.read_text(errors="replace"))
+        if match:
+            wrong.append(f"{path.relative_to(ROOT)} holds {match.group(0)!r}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_public_functions_say_what_they_do():
+    bare = []
+    for path in tracked("nemo_amalia/*.py"):
+        tree = ast.parse(path.read_text())
+        if not ast.get_docstring(tree) and path.read_text().strip():
+            bare.append(f"{path.relative_to(ROOT)}: no module docstring")
+        for node in tree.body:
+            public = isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+            if public and not ast.get_docstring(node):
+                bare.append(f"{path.relative_to(ROOT)}: {node.name} has no docstring")
+    assert not bare, "\n".join(bare)
