@@ -1,0 +1,102 @@
+"""``amalia <command>``: wiring only. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
+
+  amalia import --hf DIR --out CKPT                  a LLaVA-NeXT folder -> Megatron checkpoint
+  amalia import --vision DIR --llm DIR --out CKPT    SigLIP + Llama, with a fresh connector: how stage 1 starts
+  amalia train stage=alignment model.checkpoint=CKPT data.path=DIR run_dir=DIR [key=value ...]
+  amalia export --checkpoint CKPT --out DIR          Megatron checkpoint -> folder that transformers loads
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="amalia", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = top.add_subparsers(dest="command", required=True, metavar="command")
+    take = commands.add_parser("import", help="Hugging Face -> Megatron checkpoint")
+    take.add_argument("--hf", type=Path, help="a LlavaNextForConditionalGeneration folder")
+    take.add_argument("--vision", type=Path, help="a SigLIP folder; with --llm")
+    take.add_argument("--llm", type=Path, help="a Llama folder with its tokenizer; with --vision")
+    take.add_argument("--out", type=Path, required=True, help="the checkpoint folder to write")
+    take.add_argument("--max-tiles", type=int, default=12, help="with --vision: tiles of the largest grid (paper: 12)")
+    take.add_argument("--seed", type=int, default=1234, help="with --vision: of the fresh connector")
+    take.add_argument("--dtype", choices=["fp32", "bf16"], help="default: as the weights are stored")
+    give = commands.add_parser("export", help="Megatron checkpoint -> Hugging Face")
+    give.add_argument("--checkpoint", type=Path, required=True)
+    give.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet, or is empty")
+    train = commands.add_parser("train", help="train a stage, here or as a rank of torchrun or Slurm")
+    train.add_argument("overrides", nargs="*", metavar="key=value", help="see conf/ and nemo_amalia/config/schema.py")
+    return top
+
+
+def run_import(arguments: argparse.Namespace) -> int:
+    """amalia import."""
+    if (arguments.hf is None) == (arguments.vision is None and arguments.llm is None):
+        raise ValueError("amalia import takes either --hf DIR, or --vision DIR and --llm DIR")
+    if arguments.hf is None and (arguments.vision is None or arguments.llm is None):
+        raise ValueError("--vision and --llm go together: one gives the tower, the other the decoder")
+    from nemo_amalia.platform import prepare
+
+    prepare()
+    from nemo_amalia.bridge.import_hf import import_checkpoint
+
+    import_checkpoint(
+        hf=arguments.hf,
+        vision=arguments.vision,
+        llm=arguments.llm,
+        out=arguments.out,
+        max_tiles=arguments.max_tiles,
+        seed=arguments.seed,
+        dtype=arguments.dtype,
+    )
+    print(f"imported to {arguments.out}")
+    return 0
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """amalia export."""
+    from nemo_amalia.platform import prepare
+
+    prepare()
+    from nemo_amalia.bridge.export_hf import export_checkpoint
+
+    export_checkpoint(arguments.checkpoint, arguments.out)
+    print(f"exported to {arguments.out}")
+    return 0
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    """amalia train: start torchrun here, or be a rank where torchrun or Slurm already did."""
+    from nemo_amalia.config.compose import compose
+    from nemo_amalia.training.launch import inside_a_job, launch
+
+    if inside_a_job():
+        from nemo_amalia.training.main import main as rank_main
+
+        sys.argv = [sys.argv[0], *arguments.overrides]
+        rank_main()
+        return 0
+    return launch(compose(arguments.overrides), arguments.overrides)
+
+
+COMMANDS = {"import": run_import, "export": run_export, "train": run_train}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry of the ``amalia`` command. Errors a user can mend are one line on stderr and exit code 2."""
+    arguments = parser().parse_args(argv)
+    try:
+        return COMMANDS[arguments.command](arguments)
+    except ValueError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Hydra values (conf/) -> a typed run schema; what does not fit is refused with a remedy."""

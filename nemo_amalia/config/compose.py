@@ -1,0 +1,93 @@
+"""conf/ and the command line -> RunConfig, with the nearest known name beside every unknown one."""
+
+import dataclasses
+import difflib
+from pathlib import Path
+from typing import Any
+
+from nemo_amalia.config.schema import RunConfig
+
+# An editable install finds conf/ beside the package; a wheel would carry it inside.
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def known_keys(schema: type = RunConfig, prefix: str = "") -> list[str]:
+    """Every dotted key that the schema knows."""
+    keys = []
+    for item in dataclasses.fields(schema):
+        keys.append(prefix + item.name)
+        if dataclasses.is_dataclass(item.type):
+            keys += known_keys(item.type, f"{prefix}{item.name}.")
+    return keys
+
+
+def refuse_unknown(key: str) -> None:
+    """Raise ValueError naming the nearest known key; nothing for a known one."""
+    known = known_keys()
+    if key in known:
+        return
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known at the top: {', '.join(k for k in known if '.' not in k)}"
+    raise ValueError(f"unknown config key {key!r}: {hint}")
+
+
+def check_overrides(overrides: list[str]) -> None:
+    """Refuse words that are not key=value, unknown keys, and choices that conf/ does not have.
+
+    Raises ValueError, before Hydra would, with a remedy.
+    """
+    groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
+    for word in overrides:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ValueError(f"{word!r} is not an override: write key=value, as in stage=sft or data.path=FOLDER")
+        key = key.lstrip("+~")
+        if key in groups:
+            choices = sorted(path.stem for path in (CONF / key).glob("*.yaml"))
+            if value not in choices:
+                near = difflib.get_close_matches(value, choices, n=1, cutoff=0.3)
+                hint = f" (did you mean {near[0]}?)" if near else ""
+                raise ValueError(f"{key}={value}: conf/{key} has {', '.join(choices)}{hint}")
+        elif not key.startswith("hydra"):
+            refuse_unknown(key)
+
+
+def register_schema() -> None:
+    """Tell Hydra the schema, which conf/config.yaml starts from. Idempotent."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="run_schema", node=RunConfig)
+
+
+def to_run_config(values: Any) -> RunConfig:
+    """Hydra's values as a RunConfig. Raises ValueError naming the key that has no value or the wrong type."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    missing = sorted(OmegaConf.missing_keys(values))
+    if missing:
+        raise ValueError(f"no value for {', '.join(missing)}: add {missing[0]}=... to the command")
+    try:
+        return OmegaConf.to_object(values)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+
+
+def compose(overrides: list[str]) -> RunConfig:
+    """The run that ``amalia train OVERRIDES`` describes. Loads Hydra, nothing heavier.
+
+    Raises ValueError with one clear line for whatever does not fit.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+
+    check_overrides(overrides)
+    register_schema()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            values = hydra_compose("config", overrides=overrides)
+        except HydraException as error:
+            cause = error.__cause__ or error
+            raise ValueError(" ".join(str(cause).split())) from error
+    return to_run_config(values)

@@ -1,0 +1,141 @@
+"""The typed schema of a run. conf/ holds values only; every key it may hold is a field here, and no other.
+
+Source of the stage table: section 6 of the paper. Where the paper gives no number, conf/ says whose it is.
+"""
+
+from dataclasses import dataclass, field
+
+MISSING = "???"  # OmegaConf's mark for a value that the user must give
+
+SCHEDULES = ("constant", "cosine")
+MODULES = ("tower", "connector", "decoder")
+
+
+@dataclass
+class LearningRates:
+    """Peak learning rate of each module; 0.0 for one that the stage does not train."""
+
+    tower: float = 0.0
+    connector: float = 0.0
+    decoder: float = 0.0
+
+
+@dataclass
+class StageConfig:
+    """What one stage of the paper trains, on how much, and how fast."""
+
+    name: str = MISSING
+    trainable: list[str] = field(default_factory=list)  # of MODULES
+    learning_rates: LearningRates = field(default_factory=LearningRates)
+    min_lr_ratio: float = 0.0  # the cosine's floor, as a share of the peak
+    schedule: str = "cosine"  # of SCHEDULES
+    warmup_fraction: float = 0.03  # of train_steps
+    train_steps: int = MISSING
+    global_batch_size: int = MISSING  # packs, or samples where packing is off
+    micro_batch_size: int = 1  # rows a forward; packing needs 1 (a pack is a row)
+    seq_length: int = MISSING  # tokens of a pack, or the longest sample where packing is off
+    tiling: bool = True  # False: thumbnail only (the paper's "Tiles 1")
+    packing: bool = True
+
+
+@dataclass
+class ModelConfig:
+    """Where the weights come from, and how the tower is run. The architecture is read from the checkpoint."""
+
+    checkpoint: str = MISSING  # a Megatron checkpoint: of `amalia import`, or of the stage before
+    tower_data_parallel: bool = True  # each TP rank encodes its share of the tiles; False: all encode all
+    recompute: str = "none"  # none | selective | full
+    recompute_layers: int = 1  # layers a block, for full
+    tower_recompute: bool = False
+
+
+@dataclass
+class DataConfig:
+    """Where samples come from and how they wait."""
+
+    path: str = MISSING  # a prepared WebDataset folder, or a metadataset.yaml of several
+    num_workers: int = 2
+    packing_buffer_size: int = 500  # samples that best-fit-decreasing looks at (FACTS.md, Packing)
+    shuffle_buffer_size: int = 1000  # samples
+    max_samples_per_sequence: int = 100  # samples read in one run from a shard
+    on_bad_sample: str = "fail"  # fail | drop
+
+
+@dataclass
+class ParallelConfig:
+    """How the model is cut. The data-parallel size is what is left of the world."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    context: int = 1
+    sequence: bool = False
+    virtual_pipeline: int | None = None
+    first_stage_layers: int | None = None  # the tower lives on the first stage: give it fewer layers
+    distributed_optimizer: bool = True
+    overlap_grad_reduce: bool = False
+    overlap_param_gather: bool = False
+
+
+@dataclass
+class PrecisionConfig:
+    """fp32, or one of Megatron Bridge's mixed-precision recipes by name."""
+
+    recipe: str = "bf16_mixed"  # fp32 | bf16_mixed
+    fused_cross_entropy: bool = True  # rounds the loss gradient to bf16: off wherever parity matters
+
+
+@dataclass
+class OptimConfig:
+    """AdamW (the paper's reference 26)."""
+
+    adam_beta1: float = 0.9
+    adam_beta2: float = 0.95
+    adam_eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_grad: float = 1.0
+
+
+@dataclass
+class CheckpointConfig:
+    """When to save, how many to keep, and whether writing happens beside training."""
+
+    save_interval: int = 500
+    keep_last: int = 2
+    asynchronous: bool = False
+
+
+@dataclass
+class LoggingConfig:
+    """TensorBoard is always written; the others where a project is named."""
+
+    interval: int = 10  # steps
+    wandb_project: str | None = None
+    wandb_entity: str | None = None
+    mlflow_experiment: str | None = None
+    mlflow_tracking_uri: str | None = None
+
+
+@dataclass
+class LaunchConfig:
+    """How `amalia train` starts ranks on one machine; under torchrun or Slurm it is not read."""
+
+    ranks: int | None = None  # None: one a GPU, or as many as the layout needs on a CPU
+    threads: int | None = None  # OpenMP threads a rank; None: cores / ranks
+
+
+@dataclass
+class RunConfig:
+    """One training run."""
+
+    run_dir: str = MISSING
+    seed: int = 1234
+    stop_after: int | None = None  # stop after this many steps, with the schedule of the whole run
+    stage: StageConfig = field(default_factory=StageConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    precision: PrecisionConfig = field(default_factory=PrecisionConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)

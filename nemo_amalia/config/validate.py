@@ -1,0 +1,90 @@
+"""Combinations that cannot run, refused on the launching side before any rank waits for another."""
+
+from pathlib import Path
+
+from nemo_amalia.config.schema import MODULES, SCHEDULES, RunConfig
+
+
+def validate(run: RunConfig, world_size: int) -> None:
+    """Raise ValueError with what was seen, what was expected and what to do. Reads no weights."""
+    _stage(run)
+    _layout(run, world_size)
+    _places(run)
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
+
+
+def _stage(run: RunConfig) -> None:
+    stage = run.stage
+    _one_of("stage.schedule", stage.schedule, SCHEDULES)
+    _one_of("data.on_bad_sample", run.data.on_bad_sample, ("fail", "drop"))
+    _one_of("model.recompute", run.model.recompute, ("none", "selective", "full"))
+    _one_of("precision.recipe", run.precision.recipe, ("fp32", "bf16_mixed"))
+    if not stage.trainable:
+        raise ValueError(f"stage.trainable is empty: name at least one of {', '.join(MODULES)}")
+    for name in stage.trainable:
+        _one_of("stage.trainable", name, MODULES)
+        if getattr(stage.learning_rates, name) <= 0:
+            raise ValueError(f"stage.trainable has {name}, but stage.learning_rates.{name} is 0: give it a rate")
+    if stage.packing and stage.micro_batch_size != 1:
+        raise ValueError(
+            f"stage.micro_batch_size is {stage.micro_batch_size} with packing on: a pack is already a whole row; "
+            "set stage.micro_batch_size=1 and choose stage.seq_length for the memory"
+        )
+    for name in ("train_steps", "global_batch_size", "seq_length", "micro_batch_size"):
+        if getattr(stage, name) < 1:
+            raise ValueError(f"stage.{name} is {getattr(stage, name)}: it must be at least 1")
+
+
+def model_ranks(run: RunConfig) -> int:
+    """Ranks that hold one copy of the model."""
+    return run.parallel.tensor * run.parallel.pipeline * run.parallel.context
+
+
+def _layout(run: RunConfig, world_size: int) -> None:
+    p, stage = run.parallel, run.stage
+    ranks = model_ranks(run)
+    shape = f"parallel.tensor x pipeline x context = {p.tensor} x {p.pipeline} x {p.context} = {ranks}"
+    if world_size % ranks:
+        raise ValueError(f"{shape} does not divide the world of {world_size} ranks: change one of them or the ranks")
+    data_parallel = world_size // ranks
+    per_step = stage.micro_batch_size * data_parallel
+    if stage.global_batch_size % per_step:
+        raise ValueError(
+            f"stage.global_batch_size {stage.global_batch_size} is not a multiple of micro_batch_size x data-parallel "
+            f"ranks = {stage.micro_batch_size} x {data_parallel} = {per_step}: choose a multiple of {per_step}"
+        )
+    if p.sequence and p.tensor == 1:
+        raise ValueError("parallel.sequence=true needs parallel.tensor > 1: it splits tokens over the TP ranks")
+    cut = (2 * p.context if p.context > 1 else 1) * (p.tensor if p.sequence else 1)
+    if stage.seq_length % cut:
+        raise ValueError(
+            f"stage.seq_length {stage.seq_length} does not cut into {cut} parts (2 x context, times tensor under "
+            f"sequence parallelism): choose a multiple of {cut}"
+        )
+    if p.virtual_pipeline and p.pipeline == 1:
+        raise ValueError("parallel.virtual_pipeline needs parallel.pipeline > 1")
+
+
+def _places(run: RunConfig) -> None:
+    checkpoint = Path(run.model.checkpoint)
+    if not checkpoint.is_dir():
+        raise ValueError(
+            f"model.checkpoint {checkpoint} is not a folder: make it with `amalia import --out {checkpoint}`"
+        )
+    data = Path(run.data.path)
+    if not data.exists():
+        raise ValueError(f"data.path {data} does not exist: name a prepared WebDataset folder")
+    if data.is_dir() and not any(data.rglob("*.tar")):
+        raise ValueError(f"data.path {data} has no .tar shard: write some with nemo_amalia.data.shards.write_shards")
+    folder = Path(run.run_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"run_dir {folder} cannot be written ({error.strerror}): choose another") from error

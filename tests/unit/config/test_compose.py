@@ -1,0 +1,57 @@
+"""conf/ and overrides become a RunConfig, or one clear line."""
+
+import pytest
+
+from nemo_amalia.config.compose import CONF, compose, known_keys
+
+PLACES = ["run_dir=runs/x", "model.checkpoint=ckpt", "data.path=data"]
+
+
+def test_the_papers_stage_table():
+    """Section 6: batch, schedule, sequence, tiles and what is trained."""
+    alignment, sft = compose(["stage=alignment", *PLACES]).stage, compose(["stage=sft", *PLACES]).stage
+    assert (alignment.global_batch_size, alignment.schedule, alignment.seq_length) == (512, "constant", 2048)
+    assert (alignment.tiling, alignment.trainable) == (False, ["connector"])
+    assert (sft.global_batch_size, sft.schedule, sft.seq_length) == (128, "cosine", 16384)
+    assert (sft.tiling, sft.trainable) == (True, ["tower", "connector", "decoder"])
+
+
+@pytest.mark.parametrize("group", [folder.name for folder in CONF.iterdir() if folder.is_dir()])
+def test_every_choice_composes(group):
+    choices = sorted((CONF / group).glob("*.yaml"))
+    assert choices
+    for choice in choices:
+        compose([f"{group}={choice.stem}", *PLACES])
+
+
+def test_a_recipe_is_a_difference_from_the_papers():
+    demo = compose(["stage=sft_demo", *PLACES]).stage
+    assert demo.schedule == "cosine" and demo.trainable == ["tower", "connector", "decoder"] and demo.seq_length < 16384
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["stage.train_stepz=3"], "did you mean stage.train_steps?"),
+        (["paralel.tensor=2"], "did you mean parallel.tensor?"),
+        (["stage=sftt"], "did you mean sft?"),
+        (["stage=xyzxyz"], "conf/stage has alignment"),
+        (["zzz=1"], "known at the top: run_dir"),
+        (["train"], "write key=value"),
+        (["stage.train_steps=many"], "could not be converted to Integer"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_a_remedy(words, said):
+    with pytest.raises(ValueError) as caught:
+        compose([*words, *PLACES])
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_values_that_the_user_must_give_are_named():
+    with pytest.raises(ValueError, match="no value for data.path, model.checkpoint: add data.path="):
+        compose(["run_dir=x"])
+
+
+def test_known_keys_reach_every_leaf():
+    keys = known_keys()
+    assert {"stage.learning_rates.tower", "parallel.first_stage_layers", "launch.ranks", "seed"} <= set(keys)
