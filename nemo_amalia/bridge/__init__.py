@@ -1,0 +1,1 @@
+"""Hugging Face ``LlavaNextForConditionalGeneration`` <-> the Megatron model: config map, weight map, import, export."""

@@ -1,0 +1,84 @@
+"""What lies in a checkpoint folder: the latest iteration, and the ``hf`` assets; torn ones are refused by name.
+
+A checkpoint folder has ``latest_checkpointed_iteration.txt``, ``iter_N/`` and, written by `amalia import` and by
+training, ``hf/`` with config, tokenizer, chat template and processor. Nothing here imports megatron.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ASSETS = "hf"
+TRACKER = "latest_checkpointed_iteration.txt"  # written last: a save without it never ended
+_ALWAYS = ("run_config.yaml", ".metadata", "metadata.json")
+
+
+def latest_iteration(checkpoint: str | Path) -> Path:
+    """The newest ``iter_N`` folder of a checkpoint, or the folder itself when it is one.
+
+    Raises ValueError when there is none, or when it is torn.
+    """
+    folder = Path(checkpoint)
+    if not folder.is_dir():
+        raise ValueError(f"there is no checkpoint folder {folder}: check the path")
+    if not (folder / "run_config.yaml").is_file() and not folder.name.startswith("iter_"):
+        tracker = folder / TRACKER
+        if not tracker.is_file():
+            raise ValueError(
+                f"{folder} is no checkpoint (no {TRACKER}): name the folder that `amalia import` or a run made"
+            )
+        step = tracker.read_text().strip()
+        folder = folder / (f"iter_{int(step):07d}" if step.isdigit() else step)
+        if not folder.is_dir():
+            raise ValueError(
+                f"{tracker} names {folder.name}, which is not beside it: it was moved or deleted; "
+                "write the number of an iteration that is there into it"
+            )
+    check_whole(folder)
+    return folder
+
+
+def check_whole(iteration: str | Path) -> None:
+    """Raises ValueError naming what an ``iter_N`` folder lacks: missing files, or data shorter than its index says."""
+    iteration = Path(iteration)
+    missing = [name for name in _ALWAYS if not (iteration / name).is_file()]
+    if missing:
+        raise _torn(iteration, f"no {', '.join(missing)}")
+    for name, size in _data_files(iteration).items():
+        path = iteration / name
+        if not path.is_file():
+            raise _torn(iteration, f"no {name}")
+        if path.stat().st_size < size:
+            raise _torn(iteration, f"{name} has {path.stat().st_size:,} bytes of at least {size:,}")
+
+
+def _data_files(iteration: Path) -> dict[str, int]:
+    """Data files of a torch_dist checkpoint and the bytes that its index expects in each at least."""
+    from torch.distributed.checkpoint import FileSystemReader
+
+    try:
+        parts = FileSystemReader(iteration).read_metadata().storage_data.values()
+    except Exception as error:  # a pickle that ends early raises whatever it was about to read
+        raise _torn(iteration, f".metadata cannot be read, {type(error).__name__}") from error
+    sizes: dict[str, int] = {}
+    for part in parts:
+        sizes[part.relative_path] = max(sizes.get(part.relative_path, 0), part.offset + part.length)
+    return sizes
+
+
+def _torn(iteration: Path, what: str) -> ValueError:
+    return ValueError(
+        f"checkpoint {iteration} is torn ({what}): delete it and name the one before in {TRACKER}, or import again"
+    )
+
+
+def assets_of(checkpoint: str | Path) -> Path:
+    """The ``hf`` folder of a checkpoint, beside or inside it. Raises ValueError where there is none."""
+    folder = Path(checkpoint)
+    for candidate in (folder / ASSETS, folder.parent / ASSETS):
+        if (candidate / "config.json").is_file():
+            return candidate
+    raise ValueError(
+        f"{folder} has no {ASSETS} folder with config, tokenizer and processor: copy the one that `amalia import` "
+        "wrote beside it, or import the model again"
+    )

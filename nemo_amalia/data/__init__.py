@@ -1,0 +1,1 @@
+"""The data path: source files to micro-batches."""

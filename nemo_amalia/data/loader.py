@@ -1,0 +1,261 @@
+"""A savable stream of micro-batches for one data-parallel rank.
+
+Order: fixed by (seed, dp_rank, dp_size, num_workers) and the data. Energon cuts the samples over dp_size *
+max(num_workers, 1) slices, so a global batch holds the same samples at any dp_size whose product with
+num_workers is the same (dp_size=1, num_workers=2 against dp_size=2, num_workers=1); it does not when the
+product changes.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from megatron.energon import WorkerConfig, get_savable_loader, get_train_dataset
+
+from nemo_amalia.data.assembly import PackAssembler
+from nemo_amalia.data.chat import ChatFormat
+from nemo_amalia.data.collator import Collator
+from nemo_amalia.data.encoding import ConversationEncoder
+from nemo_amalia.data.faults import FaultBoard
+from nemo_amalia.data.image_geometry import ImageGeometry
+from nemo_amalia.data.images import TileMaker
+from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
+from nemo_amalia.data.shards import check_folder, write_blend
+from nemo_amalia.data.task_encoder import AmaliaTaskEncoder
+
+STATE_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSettings:
+    """What a stream is made of, besides its data.
+
+    image_mean, image_std: of each channel, for pixels scaled to 0..1 (the processor's).
+    tiling: off in the paper's stage 1 (thumbnail only).
+    packing: packs of one row of seq_length; without it micro_batch_size rows, one sample each, padded.
+    segment_multiple: 2 * CP when CP > 1.
+    on_bad_sample, on_bad_image: "fail" raises one line that names the sample and its shard; "drop" counts it.
+    decode_device: "cpu" decodes in the workers; "mixed" decodes on this process's GPU, workers only tokenise.
+    repeat: off ends the stream after one pass over the data.
+    checkpoint_every_seconds: how often a worker notes its position; what came after is redone on restore.
+    """
+
+    geometry: ImageGeometry
+    chat: ChatFormat
+    seq_length: int
+    image_mean: Sequence[float]
+    image_std: Sequence[float]
+    tiling: bool = True
+    packing: bool = True
+    micro_batch_size: int = 1
+    segment_multiple: int = 1
+    dp_rank: int = 0
+    dp_size: int = 1
+    num_workers: int = 2
+    packing_buffer_size: int = 500
+    shuffle_buffer_size: int = 1000
+    max_samples_per_sequence: int = 100
+    seed: int = 0
+    on_bad_sample: str = "fail"
+    on_bad_image: str = "drop"
+    decode_device: str = "cpu"
+    decode_threads: int = 1
+    repeat: bool = True
+    prefetch_factor: int = 2
+    checkpoint_every_seconds: float = 60
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dp_rank < self.dp_size:
+            raise ValueError(
+                f"dp_rank is {self.dp_rank} of dp_size {self.dp_size}: expected 0 to {self.dp_size - 1}"
+            )
+
+    def layout(self) -> dict[str, Any]:
+        """What a saved position depends on, as plain values."""
+        names = (
+            "tiling packing micro_batch_size segment_multiple dp_rank dp_size num_workers seq_length seed "
+            "packing_buffer_size shuffle_buffer_size max_samples_per_sequence"
+        ).split()
+        grid = f"{self.geometry.tile}/{self.geometry.patch}/{self.geometry.pinpoints}"
+        return {name: getattr(self, name) for name in names} | {"geometry": grid}
+
+
+def build_loader(path: str | Path | Sequence[tuple[str | Path, float]], **settings: Any) -> PackLoader:
+    """The stream of PackedBatch of one data-parallel rank.
+
+    path: a folder of prepared shards, a metadataset .yaml, or a blend [(path, weight), ...]. settings: the
+    fields of StreamSettings. Raises ValueError, before anything is started, on what cannot work.
+    """
+    config = StreamSettings(**settings)
+    faults = FaultBoard(config.num_workers)
+    task_encoder = _task_encoder(config, faults)
+    source, identity = _resolve(path)
+    dataset = get_train_dataset(
+        source,
+        worker_config=WorkerConfig(
+            rank=config.dp_rank,
+            world_size=config.dp_size,
+            num_workers=config.num_workers,
+            seed_offset=config.seed,
+            global_error_handler=_stop_the_run,
+        ),
+        batch_size=None if config.packing else config.micro_batch_size,
+        packing_buffer_size=config.packing_buffer_size if config.packing else None,
+        shuffle_buffer_size=config.shuffle_buffer_size,
+        max_samples_per_sequence=config.max_samples_per_sequence,
+        task_encoder=task_encoder,
+        repeat=config.repeat,
+    )
+    if config.num_workers:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Rust threads do not survive the fork
+    energon = get_savable_loader(
+        dataset,
+        checkpoint_every_sec=config.checkpoint_every_seconds,
+        prefetch_factor=config.prefetch_factor,
+        watchdog_timeout_seconds=None,
+    )
+    # Energon pins always; without a GPU torch only warns, and under the CPU platform it would try.
+    energon.pin_memory = has_gpu()
+    return PackLoader(energon, task_encoder.assembler, faults, config.layout() | {"data": identity})
+
+
+def _task_encoder(config: StreamSettings, faults: FaultBoard) -> AmaliaTaskEncoder:
+    collator = Collator(
+        seq_length=config.seq_length,
+        pad_token_id=config.chat.pad_token_id,
+        image_token_id=config.chat.image_token_id,
+        geometry=config.geometry,
+        segment_multiple=config.segment_multiple,
+        packing=config.packing,
+        micro_batch_size=config.micro_batch_size,
+    )
+    maker = TileMaker(
+        config.geometry, config.image_mean, config.image_std, config.decode_device, config.decode_threads
+    )
+    return AmaliaTaskEncoder(
+        ConversationEncoder(config.chat, config.geometry, config.seq_length, config.tiling),
+        PackAssembler(maker, collator, faults, config.on_bad_image),
+        faults,
+        capacity=config.seq_length,
+        segment_multiple=config.segment_multiple,
+        seed=config.seed,
+        on_bad_sample=config.on_bad_sample,
+        decode_in_worker=config.decode_device == "cpu",
+    )
+
+
+class PackLoader:
+    """Iterates PackedBatch; `state` and `restore` are exact. One iteration in a loader's life."""
+
+    def __init__(
+        self, energon: Any, assembler: PackAssembler, faults: FaultBoard, layout: dict[str, Any]
+    ) -> None:
+        self.faults = faults
+        self.layout = layout
+        self._energon = energon
+        self._assembler = assembler
+        self._iterator: Iterator[Any] | None = None
+
+    def __iter__(self) -> PackLoader:
+        return self
+
+    def __next__(self) -> PackedBatch:
+        """Raises BadSampleError in one line when a worker refused a sample."""
+        if self._iterator is None:
+            self._iterator = iter(self._energon)
+        while True:
+            try:
+                item = next(self._iterator)
+            except StopIteration:
+                raise
+            except Exception as error:
+                message = self.faults.failure()
+                if message is None:
+                    raise
+                raise BadSampleError(message) from error
+            batch = self._assembler(item) if isinstance(item, Pack) else item
+            if batch is not None:
+                return batch
+
+    def state(self) -> dict[str, Any]:
+        """The position after the last batch given out: restore keys and counters, tens of kilobytes."""
+        return {
+            "version": STATE_VERSION,
+            "layout": dict(self.layout),
+            "energon": self._energon.save_state_rank(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues where `state` was taken. Before the first batch only.
+
+        Raises ValueError when the state comes from another layout: Energon's position is that of each worker
+        of each rank and cannot be redistributed.
+        """
+        if self._iterator is not None:
+            raise ValueError("this loader has already given batches: build a new one and restore it first")
+        if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
+            raise ValueError(f"this is no data state of version {STATE_VERSION}: {str(state)[:80]!r}")
+        saved = state["layout"]
+        differing = [
+            f"{name} was {saved.get(name)!r} and is {value!r}"
+            for name, value in self.layout.items()
+            if saved.get(name) != value
+        ]
+        if differing:
+            raise ValueError(
+                f"the data position cannot be restored: {'; '.join(differing)}. Resume with the saved "
+                "values, or "
+                "start the data anew (without its state) and accept that samples are seen again"
+            )
+        self._energon.restore_state_rank(state["energon"])
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._iterator = None
+        self._energon._epoch_iterator = None
+        workers = getattr(self._energon, "_iterator", None)
+        if workers is not None:
+            workers._shutdown_workers()
+            self._energon._iterator = None
+
+
+def has_gpu() -> bool:
+    """Whether CUDA is really here; `torch.cuda.is_available` is overridden by the CPU platform."""
+    return torch.backends.cuda.is_built() and torch._C._cuda_getDeviceCount() > 0
+
+
+def _resolve(path: str | Path | Sequence[tuple[str | Path, float]]) -> tuple[str, Any]:
+    """What Energon is to read, and what identifies that data in a saved position."""
+    if isinstance(path, str | Path):
+        source = check_folder(path)
+        return str(source), _identity(source)
+    blend = [(Path(folder).absolute(), float(weight)) for folder, weight in path]
+    folder = Path(tempfile.mkdtemp(prefix="nemo_amalia-blend-"))
+    source = write_blend(blend, folder / "blend.yaml")
+    return str(source), [[_identity(part), weight] for part, weight in blend]
+
+
+def _identity(source: Path) -> str:
+    """`energon prepare` gives each index a random id; a metadataset is its text."""
+    if source.is_file():
+        return source.read_text()
+    uuid = source / ".nv-meta" / "index.uuid"
+    return uuid.read_text().strip() if uuid.is_file() else source.name
+
+
+def _stop_the_run(error: Exception, sample: Any, sources: list[Any] | None = None) -> None:
+    """Energon would skip the sample and carry on. What may be dropped was dropped before; the rest is our
+    fault.
+    """
+    if isinstance(error, BadSampleError):
+        raise error
+    where = f"{sources[0].dataset_path}/{sources[0].shard_name}" if sources else "the pack"
+    raise RuntimeError(
+        f"the data path failed on sample {getattr(sample, '__key__', '?')} of {where}"
+    ) from error

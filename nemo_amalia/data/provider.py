@@ -1,0 +1,112 @@
+"""Megatron Bridge's view of the data path: a serialisable config that builds this rank's stream.
+
+Every rank of a model replica reads the same stream (it is a function of seed and data-parallel rank alone), as
+Bridge's own Energon provider does; Bridge saves and restores its position beside each checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from megatron.bridge.data.base import DatasetBuildContext, DatasetProvider
+
+from nemo_amalia.data.image_geometry import ImageGeometry
+from nemo_amalia.data.samples import PackedBatch
+
+
+@dataclass
+class AmaliaDatasetProvider(DatasetProvider):
+    """What the training stream is made of. Plain values only: Bridge writes them into run_config.yaml.
+
+    assets: folder with the tokenizer, its chat template and preprocessor_config.json (a checkpoint's ``hf``).
+    tile, patch, pinpoints: the model's image geometry, pixels. Other fields as in config.schema.
+    """
+
+    path: str = ""
+    assets: str = ""
+    tile: int = 384
+    patch: int = 16
+    pinpoints: list[list[int]] = field(default_factory=list)
+    seq_length: int = 16384
+    micro_batch_size: int = 1
+    segment_multiple: int = 1
+    tiling: bool = True
+    packing: bool = True
+    packing_buffer_size: int = 500
+    shuffle_buffer_size: int = 1000
+    max_samples_per_sequence: int = 100
+    on_bad_sample: str = "fail"
+    decode_device: str = "cpu"
+    seed: int = 1234
+    dataloader_type: str | None = "external"
+
+    def build_datasets(self, context: DatasetBuildContext) -> tuple[Any, None, None]:
+        """This data-parallel rank's stream, and no validation or test stream."""
+        from transformers import AutoTokenizer
+
+        from nemo_amalia.data.chat import ChatFormat
+        from nemo_amalia.data.loader import build_loader
+
+        mean, std = image_statistics(self.assets)
+        group = context.pg_collection.dp
+        loader = build_loader(
+            self.path,
+            geometry=ImageGeometry(self.tile, self.patch, tuple((h, w) for h, w in self.pinpoints)),
+            chat=ChatFormat(AutoTokenizer.from_pretrained(self.assets)),
+            seq_length=self.seq_length,
+            image_mean=mean,
+            image_std=std,
+            tiling=self.tiling,
+            packing=self.packing,
+            micro_batch_size=self.micro_batch_size,
+            segment_multiple=self.segment_multiple,
+            dp_rank=group.rank(),
+            dp_size=group.size(),
+            num_workers=self.num_workers,
+            packing_buffer_size=self.packing_buffer_size,
+            shuffle_buffer_size=self.shuffle_buffer_size,
+            max_samples_per_sequence=self.max_samples_per_sequence,
+            seed=self.seed,
+            on_bad_sample=self.on_bad_sample,
+            decode_device=self.decode_device,
+        )
+        return SavableStream(loader), None, None
+
+
+class SavableStream:
+    """Gives the loader the names that Bridge looks for: save_state and restore_state."""
+
+    def __init__(self, loader):
+        self.loader = loader
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> PackedBatch:
+        return next(self.loader)
+
+    def save_state(self) -> dict:
+        """Called by Bridge on one rank of each replica when a checkpoint is written."""
+        return self.loader.state()
+
+    def restore_state(self, state: dict) -> None:
+        """Called by Bridge on every rank when a run resumes. Raises ValueError for another layout."""
+        self.loader.restore(state)
+
+
+def image_statistics(assets: str | Path) -> tuple[list[float], list[float]]:
+    """(mean, std) per channel from preprocessor_config.json. Raises ValueError where it is missing."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        file = Path(assets) / name
+        if file.is_file():
+            values = json.loads(file.read_text())
+            values = values.get("image_processor", values)
+            if "image_mean" in values:
+                return values["image_mean"], values["image_std"]
+    raise ValueError(
+        f"{assets} has no preprocessor_config.json with image_mean and image_std: import the model again with "
+        "`amalia import`, which writes it"
+    )

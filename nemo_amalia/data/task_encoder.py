@@ -1,0 +1,132 @@
+"""Energon's view of the data path: cook, encode, pack, assemble.
+
+What Energon 7.4.1 makes of an exception decides the shape of this file (energon/errors.py): SkipSample is
+silent; any other goes to the loader's error handler, which here stops the run; and a raise while packing
+loses the whole pack. So every drop is counted before SkipSample is raised, and a bad image is handled inside
+the assembler.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from megatron.energon import Cooker, Sample, SkipSample, TaskEncoder, edataclass, stateless
+
+from nemo_amalia.data.assembly import PackAssembler, check_policy
+from nemo_amalia.data.cookers import cook_conversation, sample_key
+from nemo_amalia.data.encoding import ConversationEncoder
+from nemo_amalia.data.faults import REASONS, FaultBoard
+from nemo_amalia.data.packing import best_fit_decreasing, padded_length, shuffled
+from nemo_amalia.data.samples import BadSampleError, ConversationSample, Pack, PackedBatch, TokenizedSample
+
+
+@edataclass
+class CookedRecord(Sample):
+    """A conversation with Energon's own fields; `failure` instead of it when the record is not one."""
+
+    conversation: ConversationSample | None
+    failure: BadSampleError | None
+
+
+@edataclass
+class EncodedRecord(Sample):
+    """A tokenised sample with Energon's own fields (the restore key is what a checkpoint remembers)."""
+
+    sample: TokenizedSample
+
+
+@stateless
+def _cook(record: dict[str, Any]) -> CookedRecord:
+    # Errors travel on to encode_sample: one place counts them.
+    conversation, failure = None, None
+    try:
+        conversation = cook_conversation(record)
+    except BadSampleError as error:
+        failure = error
+    return CookedRecord(
+        __key__=sample_key(record),
+        __restore_key__=record["__restore_key__"],
+        __subflavors__=record.get("__subflavors__"),
+        __sources__=record.get("__sources__"),
+        conversation=conversation,
+        failure=failure,
+    )
+
+
+class AmaliaTaskEncoder(TaskEncoder):
+    """capacity, segment_multiple, seed: of the packs. decode_in_worker: assemble here (CPU), or hand the
+    packs over undecoded for the training process to assemble (GPU). on_bad_sample: "fail" or "drop"; a bad
+    image follows the assembler's on_bad_image instead.
+    """
+
+    decoder = None  # bytes arrive raw
+    cookers = [Cooker(_cook)]
+
+    def __init__(
+        self,
+        encoder: ConversationEncoder,
+        assembler: PackAssembler,
+        faults: FaultBoard,
+        *,
+        capacity: int,
+        segment_multiple: int = 1,
+        seed: int = 0,
+        on_bad_sample: str = "fail",
+        decode_in_worker: bool = True,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.assembler = assembler
+        self.faults = faults
+        self.capacity = capacity
+        self.segment_multiple = segment_multiple
+        self.seed = seed
+        self.on_bad_sample = check_policy("on_bad_sample", on_bad_sample)
+        self.decode_in_worker = decode_in_worker
+
+    @stateless(restore_seeds=True)
+    def encode_sample(self, record: CookedRecord) -> EncodedRecord:
+        self.faults.count_in()
+        try:
+            if record.failure is not None:
+                raise record.failure
+            sample = self.encoder(record.conversation)
+        except BadSampleError as error:
+            self._refuse(record, error)
+        return EncodedRecord.derive_from(record, sample=sample)
+
+    def _refuse(self, record: CookedRecord, error: BadSampleError) -> None:
+        assert error.reason in REASONS, error.reason
+        policy = self.assembler.on_bad_image if error.reason == "image" else self.on_bad_sample
+        if policy == "drop":
+            self.faults.drop(record.__key__, error.reason, str(error))
+            raise SkipSample from error
+        source = record.__sources__[0] if record.__sources__ else None
+        where = f" (in {source.dataset_path}/{source.shard_name})" if source else ""
+        message = f"{error}{where}"
+        self.faults.fail(message)
+        raise BadSampleError(message, error.reason) from error
+
+    def select_samples_to_pack(self, samples: list[EncodedRecord]) -> list[list[EncodedRecord]]:
+        # Seeded by the content: a pure function of the buffer, so that a resumed run packs alike.
+        lengths = [padded_length(len(record.sample), self.segment_multiple) for record in samples]
+        packs = best_fit_decreasing(lengths, self.capacity)
+        seed = f"{self.seed}/{samples[0].__key__}/{samples[-1].__key__}/{sum(lengths)}"
+        return [[samples[index] for index in pack] for pack in shuffled(packs, seed)]
+
+    @stateless
+    def pack_selected_samples(self, samples: list[EncodedRecord]) -> PackedBatch | Pack:
+        return self._assemble(samples)
+
+    @stateless
+    def batch(self, samples: list[EncodedRecord]) -> PackedBatch | Pack:
+        return self._assemble(samples)
+
+    def _assemble(self, records: list[EncodedRecord]) -> PackedBatch | Pack:
+        pack = Pack(tuple(record.sample for record in records))
+        if not self.decode_in_worker:
+            return pack
+        batch = self.assembler(pack)
+        if batch is None:
+            raise SkipSample
+        return batch

@@ -1,0 +1,132 @@
+"""What happens around Bridge's loop: the progress line, metrics.jsonl and TensorBoard, data faults."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import torch
+from megatron.bridge.training.callbacks import Callback, CallbackContext
+from megatron.bridge.training.utils.pg_utils import get_pg_collection
+
+from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.training.console import Console
+from nemo_amalia.training.counts import StepCounts
+
+
+def is_reporter() -> bool:
+    """The last rank reports: it holds the loss, whatever the pipeline size."""
+    return torch.distributed.get_rank() == torch.distributed.get_world_size() - 1
+
+
+class Progress(Callback):
+    """One line every ``interval`` steps, one record of metrics a step.
+
+    metrics.jsonl and TensorBoard carry: loss (mean over loss tokens), grad_norm, lr of each module, tokens_per_second,
+    pack_fill (tokens over capacity), samples, tokens, image_tokens, tiles, all of the whole global batch.
+    """
+
+    def __init__(self, console: Console, run: RunConfig, counts: StepCounts):
+        self.console, self.stage, self.counts = console, run.stage, counts
+        self.total = min(run.stage.train_steps, run.stop_after or run.stage.train_steps)
+        self.interval = run.logging.interval
+        self.metrics = Path(run.run_dir) / "metrics.jsonl"
+        self._rates: dict[str, float] = {}
+        self._begin = self._step_begin = time.perf_counter()
+        self._first_step = 0
+
+    def on_train_start(self, context: CallbackContext) -> None:
+        """Say what is trained, and cut metrics of steps that a resume will repeat."""
+        self._first_step = context.state.train_state.step
+        self._begin = self._step_begin = time.perf_counter()
+        if not is_reporter():
+            return
+        if self.metrics.exists():
+            kept = [r for r in map(json.loads, self.metrics.read_text().splitlines()) if r["step"] <= self._first_step]
+            self.metrics.write_text("".join(json.dumps(r) + "\n" for r in kept))
+        start = f"resumed after step {self._first_step}" if self._first_step else "started"
+        self.console.say(f"[{self.stage.name}] {start}; {self.total} steps")
+
+    def on_train_step_start(self, context: CallbackContext) -> None:
+        """The rates that this step will use: the schedule moves on before the step ends."""
+        for name in self.stage.trainable:
+            peak = getattr(self.stage.learning_rates, name)
+            group = {"max_lr": peak, "min_lr": peak * self.stage.min_lr_ratio}
+            self._rates[name] = float(context.scheduler.get_lr(group))
+
+    def on_train_step_end(self, context: CallbackContext) -> None:
+        """Measure, sum over data-parallel ranks, write, and every ``interval`` steps say so."""
+        now = time.perf_counter()
+        seconds, self._step_begin = now - self._step_begin, now
+        counts = self.counts.take(get_pg_collection(context.model).dp)
+        if not is_reporter():
+            return
+        step = context.state.train_state.step + 1
+        record = {
+            "step": step,
+            "loss": float(_mean_loss(context.loss_dict)),
+            "grad_norm": float(context.grad_norm or 0.0),
+            **{f"lr/{name}": rate for name, rate in self._rates.items()},
+            "seconds": seconds,
+            "tokens_per_second": counts.tokens / seconds,
+            "pack_fill": counts.tokens / max(counts.capacity, 1),
+            "samples": counts.samples,
+            "tokens": counts.tokens,
+            "image_tokens": counts.image_tokens,
+            "loss_tokens": counts.loss_tokens,
+            "tiles": counts.tiles,
+        }
+        self._write(context, record)
+        if step % self.interval == 0 or step == self.total:
+            self.console.say(self._line(record, now))
+
+    def _write(self, context: CallbackContext, record: dict) -> None:
+        with open(self.metrics, "a") as out:
+            out.write(json.dumps(record) + "\n")
+        writer = context.state.tensorboard_logger
+        if writer is not None:
+            for name in ("pack_fill", "tokens_per_second", "samples", "image_tokens", "tiles"):
+                writer.add_scalar(f"data/{name}", record[name], record["step"])
+            for name, value in record.items():
+                if name.startswith("lr/"):
+                    writer.add_scalar(name, value, record["step"])
+
+    def _line(self, record: dict, now: float) -> str:
+        done = record["step"] - self._first_step
+        left = (now - self._begin) / done * (self.total - record["step"])
+        rate = max((value for name, value in record.items() if name.startswith("lr/")), default=0.0)
+        return (
+            f"[{self.stage.name}] step {record['step']:>5}/{self.total}  loss {record['loss']:.4f}  lr {rate:.2e}  "
+            f"grad {record['grad_norm']:.2f}  fill {record['pack_fill']:.1%}  "
+            f"{record['tokens_per_second']:,.0f} tokens/s  left {_clock(left)}"
+        )
+
+
+class DataFaults(Callback):
+    """Says what each replica's data path dropped, by reason, whenever there is something new."""
+
+    def __init__(self, console: Console, step):
+        self.console, self.step, self._seen = console, step, {}
+
+    def on_train_step_end(self, context: CallbackContext) -> None:
+        """New drops are said once, by one rank of the replica."""
+        groups = get_pg_collection(context.model)
+        dropped = self.step.dropped()
+        if dropped != self._seen and not (groups.tp.rank() or groups.cp.rank() or groups.pp.rank()):
+            reasons = ", ".join(f"{number} {reason}" for reason, number in dropped.items() if number)
+            self.console.say(f"[data] replica {groups.dp.rank()} dropped so far: {reasons}")
+        self._seen = dropped
+
+
+def _mean_loss(loss_dict) -> float:
+    value = (loss_dict or {}).get("lm loss", float("nan"))
+    if torch.is_tensor(value) and value.numel() == 2:
+        return (value[0] / value[1]).item()
+    return value
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"

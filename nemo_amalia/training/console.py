@@ -1,0 +1,41 @@
+"""Two voices: the run's own lines, which a person reads, and the libraries', which go to run_dir/logs.
+
+``amalia train`` shows the file that AMALIA_CONSOLE names while its ranks write to it; without it (plain torchrun,
+Slurm) the lines go to the rank's own stdout.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+CONSOLE_VARIABLE = "AMALIA_CONSOLE"
+
+
+class Console:
+    """Where this rank's readable lines go."""
+
+    def __init__(self, run_dir: str | Path, rank: int):
+        self.rank = rank
+        self.log = Path(run_dir) / "logs" / f"rank_{rank}.log"
+        target = os.environ.get(CONSOLE_VARIABLE)
+        self._stream = open(target, "a", buffering=1) if target else os.fdopen(os.dup(1), "w", buffering=1)
+
+    def redirect_libraries(self) -> None:
+        """From here on whatever is printed by anybody else goes to the rank's log file."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        file = open(self.log, "a", buffering=1)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+    def say(self, line: str) -> None:
+        """One line for the person who started the run."""
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+    def fail(self, error: BaseException) -> None:
+        """The one line of an error; the traceback is in the log."""
+        text = " ".join(str(error).split()) or type(error).__name__
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        self.say(f"error: {kind}{text}" + ("" if isinstance(error, ValueError) else f" (traceback: {self.log})"))

@@ -1,0 +1,71 @@
+"""``amalia train`` on one machine: check first, then torchrun, and show what its ranks say. Imports no Megatron."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.config.validate import model_ranks, validate
+from nemo_amalia.training.console import CONSOLE_VARIABLE
+
+
+def inside_a_job() -> bool:
+    """Whether torchrun or Slurm has started this process as one of several ranks."""
+    return "RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+
+
+def launch(run: RunConfig, overrides: list[str]) -> int:
+    """Validate, start the ranks under torchrun and wait; returns their exit code. Raises ValueError first."""
+    ranks = run.launch.ranks or _gpus() or model_ranks(run)
+    validate(run, ranks)
+    threads = run.launch.threads or max(1, (os.cpu_count() or 1) // ranks)
+    logs = Path(run.run_dir) / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    console = logs / "console.log"
+    console.write_text("")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command += ["-m", "nemo_amalia.training.main", *overrides]
+    environment = os.environ | {
+        CONSOLE_VARIABLE: str(console.absolute()),
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    # torch.compile would ask for the CUDA driver in every rank; there is none to ask where there is no GPU.
+    if not _gpus():
+        environment["TORCHDYNAMO_DISABLE"] = "1"
+    with open(logs / "torchrun.log", "ab") as log:
+        job = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        return _follow(job, console, logs)
+
+
+def _follow(job: subprocess.Popen, console: Path, logs: Path) -> int:
+    """Print the console file as it grows; identical error lines of several ranks once."""
+    errors: set[str] = set()
+    with open(console) as lines:
+        try:
+            while True:
+                ended = job.poll() is not None
+                for line in lines:
+                    if line.startswith("error: ") and line in errors:
+                        continue
+                    errors.add(line) if line.startswith("error: ") else None
+                    print(line, end="", flush=True)
+                if ended:
+                    break
+                time.sleep(0.1)
+        except KeyboardInterrupt:
+            job.terminate()
+            job.wait()
+            return 130
+    if job.returncode and not errors:
+        print(f"error: the ranks ended with code {job.returncode}; see {logs}/rank_*.log and torchrun.log", flush=True)
+    return job.returncode
+
+
+def _gpus() -> int:
+    """GPUs that the driver lists, without loading torch."""
+    return sum(1 for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit())

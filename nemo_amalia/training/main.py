@@ -1,0 +1,58 @@
+"""The entry of a rank: ``torchrun -m nemo_amalia.training.main stage=sft ...``, or the same under srun.
+
+``amalia train`` starts this file once a rank. Megatron is imported after the platform is ready; what the libraries
+print goes to run_dir/logs/rank_N.log.
+"""
+
+import os
+import sys
+import traceback
+
+from nemo_amalia.config.compose import CONF, check_overrides, register_schema, to_run_config
+from nemo_amalia.config.validate import validate
+from nemo_amalia.platform import prepare
+from nemo_amalia.training.console import Console
+
+
+def slurm_environment() -> None:
+    """Under srun without torchrun: Slurm's names of rank and world, as torch.distributed reads them."""
+    names = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
+    for ours, theirs in names.items():
+        if ours not in os.environ and theirs in os.environ:
+            os.environ[ours] = os.environ[theirs]
+
+
+def run_rank(values) -> None:
+    """One rank from Hydra's values to the end of training."""
+    run = to_run_config(values)
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    console = Console(run.run_dir, rank)
+    console.redirect_libraries()
+    try:
+        validate(run, world)
+        backend = prepare()
+        from nemo_amalia.training.run import train
+
+        train(run, console, backend)
+    except BaseException as error:
+        traceback.print_exc()
+        sys.stderr.flush()
+        if not isinstance(error, SystemExit) or error.code:
+            console.fail(error)
+        # Peers may hang in a collective with us, and an orderly exit would join them: leave at once.
+        os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
+
+
+def main() -> None:
+    """Hydra's part: NeMo's hydra_runner composes conf/ with the command line and calls run_rank."""
+    slurm_environment()
+    check_overrides([word for word in sys.argv[1:] if not word.startswith("-")])
+    prepare()
+    from nemo.core.config import hydra_runner
+
+    register_schema()
+    hydra_runner(config_path=str(CONF), config_name="config")(run_rank)()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""One training run, in a rank: read the model, build the container, train."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from megatron.bridge.training.callbacks import Callback
+from megatron.bridge.training.config import ConfigContainer
+from megatron.bridge.training.finetune import finetune
+from megatron.bridge.training.model_load_save import load_model_config
+from megatron.bridge.utils.instantiate_utils import register_allowed_target_prefix
+
+from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
+from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.model.provider import AmaliaVLModelProvider
+from nemo_amalia.training.callbacks import DataFaults, Progress
+from nemo_amalia.training.console import Console
+from nemo_amalia.training.container import build_container
+from nemo_amalia.training.counts import StepCounts
+from nemo_amalia.training.sft import SFTStep
+
+
+def train(run: RunConfig, console: Console, backend: str) -> None:
+    """Train one stage to its end, resuming from run_dir/checkpoints where there is something.
+
+    Raises ValueError for what a user can mend (the layout, a sample, a checkpoint), before or while training.
+    """
+    container, step, callbacks = prepare_run(run, console, backend)
+    finetune(container, step, callbacks=callbacks)
+
+
+def prepare_run(run: RunConfig, console: Console, backend: str) -> tuple[ConfigContainer, SFTStep, list[Callback]]:
+    """Everything that Bridge's loop takes, from the run schema."""
+    model = read_provider(run.model.checkpoint)
+    check_model_layout(run, model)
+    assets = keep_assets(run, console.rank)
+    container = build_container(run, model, assets, backend)
+    counts = StepCounts()
+    step = SFTStep(counts)
+    return container, step, [Progress(console, run, counts), DataFaults(console, step)]
+
+
+def read_provider(checkpoint: str) -> AmaliaVLModelProvider:
+    """The model's config as its checkpoint saved it. Raises ValueError for a missing or foreign checkpoint."""
+    register_allowed_target_prefix("nemo_amalia")
+    provider, _ = load_model_config(str(latest_iteration(checkpoint)))
+    if not isinstance(provider, AmaliaVLModelProvider):
+        raise ValueError(
+            f"{checkpoint} holds a {type(provider).__name__}, expected an AmaliaVLModelProvider: "
+            "make it with `amalia import`"
+        )
+    return provider
+
+
+def check_model_layout(run: RunConfig, model: AmaliaVLModelProvider) -> None:
+    """Raise ValueError where the model's own sizes do not divide as the layout asks."""
+    p = run.parallel
+    sizes = {
+        "attention heads": (model.num_attention_heads, p.tensor, "parallel.tensor"),
+        "key-value heads": (model.num_query_groups or model.num_attention_heads, p.tensor, "parallel.tensor"),
+        "vocabulary entries": (model.vocab_size, p.tensor, "parallel.tensor"),
+        "MLP width": (model.ffn_hidden_size, p.tensor, "parallel.tensor"),
+    }
+    if p.first_stage_layers is None:
+        stages = p.pipeline * (p.virtual_pipeline or 1)
+        sizes["decoder layers"] = (model.num_layers, stages, "parallel.pipeline x virtual_pipeline")
+    for name, (size, parts, key) in sizes.items():
+        if size % parts:
+            raise ValueError(f"the model has {size} {name}, {key} is {parts} and does not divide them: choose another")
+
+
+def keep_assets(run: RunConfig, rank: int) -> Path:
+    """Tokenizer, processor and configs travel with the run's checkpoints, so that they export on their own."""
+    source = assets_of(run.model.checkpoint)
+    target = Path(run.run_dir).absolute() / "checkpoints" / "hf"
+    if rank == 0 and not target.exists():
+        partial = target.with_name("hf.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(source, partial)
+        partial.rename(target)
+    return source.absolute()

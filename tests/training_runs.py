@@ -1,0 +1,70 @@
+"""Real runs of Megatron Bridge's loop for tests: schema -> container -> finetune, on Gloo."""
+
+import json
+from pathlib import Path
+
+RATES = {"tower": 3e-4, "connector": 1e-3, "decoder": 3e-4}
+
+
+def run_config(checkpoint, run_dir, *, layout=None, steps=10, batch=4, packing=True, trainable=None, **model):
+    """A small fp32 SFT run on tests.fixed_batches at a layout (of tests.tiny_megatron)."""
+    from fixed_batches import SEQ_LENGTH
+    from tiny_megatron import Layout
+
+    from nemo_amalia.config import schema
+
+    layout = layout or Layout()
+    trainable = list(trainable or RATES)
+    return schema.RunConfig(
+        run_dir=str(run_dir),
+        stage=schema.StageConfig(
+            name="test",
+            trainable=trainable,
+            learning_rates=schema.LearningRates(**{name: RATES[name] for name in trainable}),
+            schedule="cosine",
+            warmup_fraction=0.2,
+            train_steps=steps,
+            global_batch_size=batch,
+            seq_length=SEQ_LENGTH,
+            packing=packing,
+        ),
+        model=schema.ModelConfig(checkpoint=str(checkpoint), **model),
+        data=schema.DataConfig(path=str(checkpoint), num_workers=0),
+        parallel=schema.ParallelConfig(
+            tensor=layout.tp, pipeline=layout.pp, context=layout.cp, sequence=layout.sp, distributed_optimizer=True
+        ),
+        precision=schema.PrecisionConfig(recipe="fp32", fused_cross_entropy=False),
+        checkpoint=schema.CheckpointConfig(save_interval=1000),
+    )
+
+
+def train_fixed(run, *, save=False, packs=8, poison_step=0, callbacks=()):
+    """Train on the fixed stream; the reporter's metrics by step (an empty list on other ranks)."""
+    import os
+
+    import torch.distributed as dist
+    from fixed_batches import FixedBatches
+    from megatron.bridge.training.finetune import finetune
+
+    from nemo_amalia.training.console import Console
+    from nemo_amalia.training.run import prepare_run
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    rank = int(os.environ["RANK"])
+    Path(run.run_dir).mkdir(parents=True, exist_ok=True)
+    container, step, ours = prepare_run(run, Console(run.run_dir, rank), "gloo")
+    container.dataset = FixedBatches(
+        packs=packs,
+        packing=run.stage.packing,
+        vocabulary=260,  # special tokens are below 4 in tests.tiny_hf
+        image_token_id=container.model.image_token_id,
+        geometry=container.model.image_geometry(),
+        poison_step=poison_step,
+    )
+    if not save:
+        container.checkpoint.save = container.checkpoint.load = None
+    finetune(container, step, callbacks=[*ours, *callbacks])
+    dist.barrier()
+    metrics = Path(run.run_dir) / "metrics.jsonl"
+    return [json.loads(line) for line in metrics.read_text().splitlines()]
