@@ -97,6 +97,8 @@ def make_portable(folder: Path) -> None:
     name = tokenizer.get("tokenizer_class")
     tokenizer["tokenizer_class"] = _TOKENIZER_CLASSES.get(name, name)
     tokenizer["extra_special_tokens"] = {"image_token": IMAGE_TOKEN}
+    # 4.57's PreTrainedTokenizerFast would add token_type_ids, which generate() refuses.
+    tokenizer.setdefault("model_input_names", ["input_ids", "attention_mask"])
     write_json(tokenizer_file, tokenizer)
 
 

@@ -1,7 +1,7 @@
 """`amalia export`: a Megatron checkpoint -> a Hugging Face LLaVA-NeXT folder, one shard in memory at a time.
 
-The model is built on the meta device, to know its tensors; each shard's tensors are read from the distributed
-checkpoint, converted by Bridge's weight map, written, and forgotten.
+The model is built on the meta device, to know its tensors; each is read from the distributed checkpoint, converted by
+Bridge's weight map, and gathered into a shard that is written and forgotten.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def export_checkpoint(
         provider = _provider(iteration)
         expected = _check_assets(provider, source)
         assets.copy_assets(source, partial)
-        write_shards(_tensors(provider, iteration, source, chosen, shard_bytes), partial, shard_bytes)
+        write_shards(_tensors(provider, iteration, source, chosen), partial, shard_bytes)
         _finish(partial, expected, chosen)
     return Path(out)
 
@@ -96,10 +96,9 @@ def _finish(folder: Path, expected: dict, dtype: torch.dtype | None) -> None:
     assets.make_portable(folder)
 
 
-def _tensors(
-    provider, iteration: Path, source: Path, dtype: torch.dtype | None, shard_bytes: int
-) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor under its HF name, read from the checkpoint in groups of about ``shard_bytes``."""
+def _tensors(provider, iteration: Path, source: Path, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor under its HF name, read from the checkpoint one parameter after the other."""
+    from nemo_amalia.bridge.checkpoint_reader import CheckpointReader
     from nemo_amalia.bridge.llava_next import LlavaNextBridge
     from nemo_amalia.bridge.single_process import single_process
 
@@ -108,30 +107,15 @@ def _tensors(
     with single_process(provider):
         with torch.device("meta"):
             model = provider.provide()
-        stored = _stored(model, iteration)
-        for group in _groups(bridge.build_conversion_tasks(config, [model]), shard_bytes):
-            loaded = _load(stored, [task.param_name for task in group], iteration)
-            tasks = [dataclasses.replace(task, param_weight=loaded[task.param_name]) for task in group]
-            del loaded
+        stored, reader = _stored(model, iteration), CheckpointReader(iteration)
+        for task in bridge.build_conversion_tasks(config, [model]):
+            task = dataclasses.replace(task, param_weight=reader.read(stored.pop(task.param_name)))
             stream = bridge.stream_weights_megatron_to_hf(
-                [model], config, cpu=True, show_progress=False, conversion_tasks=tasks
+                [model], config, cpu=True, show_progress=False, conversion_tasks=[task]
             )
             for name, tensor in stream:
                 if name != tied_copy:
                     yield name, tensor.to(dtype) if dtype else tensor
-
-
-def _groups(tasks: list, size: int) -> Iterator[list]:
-    group, total = [], 0
-    for task in tasks:
-        part = task.param_weight.numel() * task.param_weight.element_size()
-        if group and total + part > size:
-            yield group
-            group, total = [], 0
-        group.append(task)
-        total += part
-    if group:
-        yield group
 
 
 def _stored(model, iteration: Path) -> dict:
@@ -141,18 +125,3 @@ def _stored(model, iteration: Path) -> dict:
     common = dist_checkpointing.load_common_state_dict(str(iteration))
     metadata = dist_checkpointing.load_content_metadata(preloaded_state_dict=common)
     return model.sharded_state_dict(metadata=metadata)
-
-
-def _load(stored: dict, names: list[str], iteration: Path) -> dict[str, Tensor]:
-    from megatron.core import dist_checkpointing
-
-    wanted = {}
-    for name in names:
-        entry = stored[name]
-        shape = entry.data.shape
-        entry.data = torch.empty(shape, dtype=entry.data.dtype, device="cpu")
-        wanted[name] = entry
-    loaded = dist_checkpointing.load(wanted, str(iteration), validate_access_integrity=False)
-    for name in names:
-        stored.pop(name)
-    return {name: loaded[name] for name in names}

@@ -16,6 +16,7 @@ import os
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +30,19 @@ MAX_PIXELS = 100_000_000  # a decompression bomb would take a worker's memory
 DALI_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")
 DALI_BATCH = 64
 
-# A pipeline that a forked child inherits has no threads there, and DALI's __del__ waits for them for ever:
-# the child keeps what it inherited, so that its garbage collector never gets to it.
-_pipelines: list[weakref.ref] = []
-_inherited: list[object] = []
-os.register_at_fork(after_in_child=lambda: _inherited.extend(filter(None, (ref() for ref in _pipelines))))
+# One pipeline serves every TileMaker of a process. What a forked child inherits has no threads there, and
+# DALI's __del__ waits for them for ever: the child keeps it, so that its garbage collector never gets to it.
+_pipelines: dict[tuple[str, int], Any] = {}
+_built: list[weakref.ref] = []
+_inherited: list[Any] = []
+
+
+def _after_fork() -> None:
+    _inherited.extend(pipeline for pipeline in (ref() for ref in _built) if pipeline is not None)
+    _pipelines.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class ImageError(ValueError):
@@ -151,7 +160,8 @@ def _resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 class TileMaker:
-    """Decodes, tiles and normalises. One per process: DALI's pipeline is built at the first use after a fork.
+    """Decodes, tiles and normalises. DALI's pipeline is built at the first use in a process, also after a
+    fork.
 
     mean, std: of each channel, for pixels scaled to 0..1. device: "cpu", or "mixed" for nvJPEG on the
     current GPU (never in a forked worker: CUDA does not survive a fork). num_threads: of DALI.
@@ -171,7 +181,6 @@ class TileMaker:
         self.mean, self.std = tuple(mean), tuple(std)
         self.device = device
         self.num_threads = num_threads
-        self._pipeline, self._owner = None, -1
 
     def __call__(self, images: Sequence[bytes], tiling: Sequence[bool]) -> list[torch.Tensor | ImageError]:
         """float32 tiles [n, C, H, W] of each image, or the ImageError that says what is wrong with it."""
@@ -217,16 +226,16 @@ class TileMaker:
         except RuntimeError as error:
             # One corrupt image fails the whole batch and DALI does not say which: ask one by one. The
             # pipeline is not usable after an error.
-            self._pipeline = None
+            _pipelines.pop((self.device, self.num_threads), None)
             if len(images) == 1:
                 return [ImageError(f"cannot be decoded ({_first_line(error)})")]
             return [self._decode_dali([data])[0] for data in images]
 
     def _run_dali(self, images: list[bytes]) -> list[torch.Tensor]:
-        if self._pipeline is None or self._owner != os.getpid():
-            self._pipeline, self._owner = _build_pipeline(self.device, self.num_threads), os.getpid()
-        self._pipeline.feed_input("encoded", [np.frombuffer(data, dtype=np.uint8) for data in images])
-        (batch,) = self._pipeline.run()
+        kind = (self.device, self.num_threads)
+        pipeline = _pipelines.get(kind) or _pipelines.setdefault(kind, _build_pipeline(*kind))
+        pipeline.feed_input("encoded", [np.frombuffer(data, dtype=np.uint8) for data in images])
+        (batch,) = pipeline.run()
         # DALI uses its buffers again: copy. HWC -> CHW.
         return [torch.from_dlpack(batch[i]).permute(2, 0, 1).contiguous().clone() for i in range(len(images))]
 
@@ -251,8 +260,7 @@ def _build_pipeline(device: str, num_threads: int):
 
     pipeline = decode()
     pipeline.build()
-    _pipelines[:] = [ref for ref in _pipelines if ref() is not None]
-    _pipelines.append(weakref.ref(pipeline))
+    _built[:] = [ref for ref in _built if ref() is not None] + [weakref.ref(pipeline)]
     return pipeline
 
 

@@ -122,7 +122,7 @@ def build_loader(path: str | Path | Sequence[tuple[str | Path, float]], **settin
     )
     # Energon pins always; without a GPU torch only warns, and under the CPU platform it would try.
     energon.pin_memory = has_gpu()
-    return PackLoader(energon, task_encoder.assembler, faults, config.layout() | {"data": identity})
+    return PackLoader(energon, task_encoder, faults, config.layout() | {"data": identity})
 
 
 def _task_encoder(config: StreamSettings, faults: FaultBoard) -> AmaliaTaskEncoder:
@@ -154,12 +154,12 @@ class PackLoader:
     """Iterates PackedBatch; `state` and `restore` are exact. One iteration in a loader's life."""
 
     def __init__(
-        self, energon: Any, assembler: PackAssembler, faults: FaultBoard, layout: dict[str, Any]
+        self, energon: Any, task_encoder: AmaliaTaskEncoder, faults: FaultBoard, layout: dict[str, Any]
     ) -> None:
         self.faults = faults
         self.layout = layout
         self._energon = energon
-        self._assembler = assembler
+        self.task_encoder = task_encoder
         self._iterator: Iterator[Any] | None = None
 
     def __iter__(self) -> PackLoader:
@@ -179,7 +179,7 @@ class PackLoader:
                 if message is None:
                     raise
                 raise BadSampleError(message) from error
-            batch = self._assembler(item) if isinstance(item, Pack) else item
+            batch = self.task_encoder.assembler(item) if isinstance(item, Pack) else item
             if batch is not None:
                 return batch
 

@@ -80,7 +80,7 @@ class AmaliaVLModelProvider(GPTModelProvider):
         """
         tile = self.vision.image_size
         side = output_side(self.connector, self.vision.patches_per_side)
-        if tile // (tile // side) != side:
+        if side > tile or tile // (tile // side) != side:
             raise ValueError(
                 f"connector {self.connector.type!r} gives {side} tokens a side and a tile has {tile} pixels: "
                 "take a number of tokens that divides the tile"

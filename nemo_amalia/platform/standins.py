@@ -68,6 +68,11 @@ def _mend_core() -> None:
     tp_random._get_cuda_rng_state = lambda *args, **kwargs: torch.get_rng_state()
     tp_random._set_cuda_rng_state = lambda state, *args, **kwargs: torch.set_rng_state(state)
 
+    import megatron.core.dist_checkpointing.strategies.filesystem_async as checkpoint_writer
+
+    # The first save starts a queue process; spawned, it imports all of Megatron again (13 s a rank), forked it does not.
+    checkpoint_writer.get_write_results_queue.__defaults__ = ("fork",)
+
 
 def _mend_bridge() -> None:
     import megatron.bridge.training.initialize as initialize

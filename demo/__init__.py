@@ -1,0 +1,1 @@
+"""The content of `make demo`: drawn scenes, words, photographs, and the small pretrained pair."""

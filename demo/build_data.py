@@ -1,0 +1,26 @@
+"""The demo's training data as WebDataset shards, by the writer that real data uses."""
+
+import argparse
+from pathlib import Path
+
+from demo import samples
+from nemo_amalia.data.shards import write_shards
+
+TRAIN_SEED = 7
+
+
+def main() -> None:
+    """Draw and write both stages' samples."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--alignment", type=int, required=True, help="samples of stage 1")
+    parser.add_argument("--sft", type=int, required=True, help="samples of stage 2")
+    arguments = parser.parse_args()
+    stages = {"alignment": samples.alignment_samples, "sft": samples.sft_samples}
+    for name, draw in stages.items():
+        report = write_shards(draw(getattr(arguments, name), TRAIN_SEED), arguments.out / name)
+        print(f"   {name}: {report}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

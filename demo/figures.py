@@ -1,0 +1,171 @@
+"""The demo's figures: the report's curves as SVG that follows the page's light or dark theme, and the README's.
+
+Colours are Okabe and Ito's (jfly.uni-koeln.de/color), which every kind of colour vision tells apart; lines that
+may lie on each other differ in dash as well.
+"""
+
+import re
+from io import StringIO
+from itertools import accumulate
+
+from demo.run_folder import MODULES, STAGES, RunInputs
+
+#: Drawn in these colours, then renamed to the page's CSS variables.
+_VARIABLES = {
+    "#010101": "var(--ink)",
+    "#020202": "var(--muted)",
+    "#030303": "var(--line)",
+    "#040404": "var(--c1)",
+    "#050505": "var(--c2)",
+    "#060606": "var(--c3)",
+}
+_PAGE = dict(zip(("ink", "muted", "line", "c1", "c2", "c3"), _VARIABLES, strict=True))
+PAPER = {
+    "ink": "#17202a",
+    "muted": "#5d6975",
+    "line": "#dfe4ea",
+    "c1": "#0072b2",
+    "c2": "#d55e00",
+    "c3": "#009e73",
+}
+_DASHES = {"tower": (0, (1, 1.2)), "connector": "-", "decoder": (0, (5, 2))}
+
+
+def smooth(values: list[float], reach: int) -> list[float]:
+    """The mean of the `reach` values before and after each place (of fewer at the ends), so that it does not lag."""
+    sums = [0.0, *accumulate(values)]
+    spans = [(max(0, at - reach), min(len(values), at + reach + 1)) for at in range(len(values))]
+    return [(sums[end] - sums[begin]) / (end - begin) for begin, end in spans]
+
+
+def style(axes, title: str, colours: dict[str, str]) -> None:
+    """Title at the left, quiet grid along y only, no frame."""
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=colours["ink"], pad=22)
+    axes.tick_params(colors=colours["muted"], labelsize=9, length=0)
+    axes.grid(axis="y", color=colours["line"], linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_facecolor("none")
+    for name, spine in axes.spines.items():
+        spine.set_visible(name == "bottom")
+        spine.set_color(colours["line"])
+
+
+def _steps(inputs: RunInputs) -> dict[str, list[int]]:
+    """Each stage's steps, counted on from the stage before it."""
+    offset, steps = 0, {}
+    for stage, records in inputs.stages.items():
+        steps[stage] = [offset + record["step"] for record in records]
+        offset = steps[stage][-1]
+    return steps
+
+
+def _stage_marks(axes, steps: dict[str, list[int]], colours: dict[str, str]) -> None:
+    """A thin line where the second stage starts, and the names of the stages where they have room."""
+    first, second = steps.values()
+    axes.axvline(first[-1], color=colours["muted"], linewidth=0.8, linestyle=(0, (2, 3)))
+    axes.set_xlim(0, second[-1])
+    axes.set_xlabel("optimizer step", fontsize=9, color=colours["muted"])
+    for number, spread in enumerate((first, second), 1):
+        begin = 0 if number == 1 else first[-1]
+        if spread[-1] - begin > 0.12 * second[-1]:
+            axes.annotate(
+                f"stage {number}",
+                ((begin + spread[-1]) / 2, 1.0),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, 5),
+                textcoords="offset points",
+                ha="center",
+                fontsize=8.5,
+                color=colours["muted"],
+            )
+
+
+def _trace(axes, inputs: RunInputs, name: str, colours: dict[str, str], scale: float = 1.0) -> None:
+    """One metric over both stages: every step faint, the running mean on top."""
+    for colour, (stage, steps) in zip(("c1", "c2"), _steps(inputs).items(), strict=True):
+        values = [record[name] * scale for record in inputs.stages[stage]]
+        axes.plot(steps, values, color=colours[colour], linewidth=0.8, alpha=0.3)
+        mean = smooth(values, len(values) // 80)
+        axes.plot(steps, mean, color=colours[colour], linewidth=1.9, label=STAGES[stage])
+
+
+def draw_loss(axes, inputs: RunInputs, colours: dict[str, str]) -> None:
+    """Mean cross-entropy of the answer tokens at each step."""
+    style(axes, "Loss (nats a token)", colours)
+    _trace(axes, inputs, "loss", colours)
+    _stage_marks(axes, _steps(inputs), colours)
+    axes.set_ylim(bottom=0)
+
+
+def draw_rates(axes, inputs: RunInputs, colours: dict[str, str]) -> None:
+    """The learning rate of each module, logarithmic where their peaks are far apart."""
+    style(axes, "Learning rate", colours)
+    steps = _steps(inputs)
+    peaks = []
+    for colour, module in zip(("c1", "c2", "c3"), MODULES, strict=True):
+        label: str | None = module
+        for stage, records in inputs.stages.items():
+            pairs = [
+                (at, record[f"lr/{module}"])
+                for at, record in zip(steps[stage], records, strict=True)
+                if f"lr/{module}" in record
+            ]
+            if not pairs:
+                continue
+            x, y = zip(*pairs, strict=True)
+            axes.plot(x, y, color=colours[colour], linewidth=2, linestyle=_DASHES[module], label=label)
+            label = None
+            peaks.append(max(y))
+    if peaks and min(peaks) > 0 and max(peaks) / min(peaks) > 10:
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=min(peaks) / 10)
+    else:
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _stage_marks(axes, steps, colours)
+    if peaks:
+        axes.legend(fontsize=8.5, frameon=False, labelcolor=colours["muted"], loc="best", handlelength=2.6)
+
+
+def draw_speed(axes, inputs: RunInputs, colours: dict[str, str]) -> None:
+    """Tokens a second of the whole machine, images' tokens included."""
+    style(axes, "Tokens a second", colours)
+    _trace(axes, inputs, "tokens_per_second", colours)
+    _stage_marks(axes, _steps(inputs), colours)
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+
+
+def draw_fill(axes, inputs: RunInputs, colours: dict[str, str]) -> None:
+    """How full the packs are: real tokens over capacity."""
+    style(axes, "Pack fill (%)", colours)
+    _trace(axes, inputs, "pack_fill", colours, scale=100.0)
+    _stage_marks(axes, _steps(inputs), colours)
+    axes.set_ylim(0, 104)
+
+
+CURVES = {"loss": draw_loss, "rates": draw_rates, "speed": draw_speed, "fill": draw_fill}
+
+
+def curve_svg(name: str, inputs: RunInputs, size: tuple[float, float] = (5.2, 3.1)) -> str:
+    """One of CURVES as an <svg> element for inlining: its colours and font are the page's own."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
+        figure = Figure(figsize=size, layout="constrained")
+        CURVES[name](figure.add_subplot(), inputs, _PAGE)
+        out = StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    return _inline(out.getvalue(), name)
+
+
+def _inline(svg: str, name: str) -> str:
+    """The bare <svg> element with themed colours, ids of its own, and width left to the page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    for drawn, variable in _VARIABLES.items():
+        svg = svg.replace(drawn, variable)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", svg)
+    return re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', r'<svg \1 aria-hidden="true" focusable="false">', svg, count=1)

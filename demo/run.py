@@ -1,0 +1,122 @@
+"""``make demo``: data, import, stage 1, stage 2, export, answers, report; every step by the commands a user has.
+
+Two ranks share every layer (TP=2 with sequence parallelism) on Gloo: the code that 128 GPUs run. Numbers of samples
+are here, everything about training is in conf/stage/{alignment,sft}_demo.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BASE = ROOT / "demo" / "base"
+ALIGNMENT_SAMPLES, SFT_SAMPLES, QUESTIONS = 4000, 6000, 500
+MAX_TILES = 4
+LAPTOP = ["parallel=tp2", "precision=fp32", "launch.ranks=2", "data.num_workers=1", "checkpoint.save_interval=1000"]
+STACK = ("torch", "megatron-core", "megatron-bridge", "megatron-energon", "nvidia-dali-cuda130", "transformers")
+
+
+class Demo:
+    """The steps, each timed; a step that fails ends the demo with its own words."""
+
+    def __init__(self, folder: Path, questions: int):
+        self.folder, self.questions = folder, questions
+        self.seconds: dict[str, float] = {}
+
+    def step(self, name: str, what: str, *commands: list[str]) -> None:
+        """Run commands one after the other and note how long they took together."""
+        print(f"\n== {what}", flush=True)
+        start = time.perf_counter()
+        for command in commands:
+            done = subprocess.run(command, cwd=ROOT)
+            if done.returncode:
+                sys.exit(f"demo: {' '.join(command[:4])} ended with code {done.returncode}")
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        print(f"   {self.seconds[name]:.0f} s", flush=True)
+
+    def amalia(self, *words) -> list[str]:
+        """The command line of the product."""
+        return [sys.executable, "-m", "nemo_amalia.cli", *map(str, words)]
+
+    def python(self, module: str, *words) -> list[str]:
+        """A module of the demo."""
+        return [sys.executable, "-m", module, *map(str, words)]
+
+    def train(self, stage: str, checkpoint: Path, data: Path) -> list[str]:
+        """One stage on two ranks."""
+        words = [f"stage={stage}_demo", f"model.checkpoint={checkpoint}", f"data.path={data}"]
+        return self.amalia("train", *words, f"run_dir={self.folder / stage}", *LAPTOP)
+
+    def answer(self, model: Path, when: str) -> list[str]:
+        """Ask the held-out questions of an exported folder, with plain transformers."""
+        out = self.folder / f"answers_{when}.jsonl"
+        return self.python("demo.answer", "--model", model, "--samples", self.questions, "--out", out)
+
+    def run(self) -> None:
+        """Everything, in order."""
+        f = self.folder
+        data = self.python(
+            "demo.build_data", "--out", f / "data", "--alignment", ALIGNMENT_SAMPLES, "--sft", SFT_SAMPLES
+        )
+        self.step("data", "draw scenes, texts and photographs; write shards", data)
+        take = ["--vision", BASE / "vision", "--llm", BASE / "decoder", "--max-tiles", MAX_TILES, "--dtype", "fp32"]
+        self.step("import", "import tower and decoder", self.amalia("import", *take, "--out", f / "base"))
+        self.step(
+            "export",
+            "export what is not trained yet",
+            self.amalia("export", "--checkpoint", f / "base", "--out", f / "hf_before"),
+        )
+        self.step("answers", "ask it", self.answer(f / "hf_before", "before"))
+        stage1 = self.train("alignment", f / "base", f / "data" / "alignment")
+        self.step("alignment", "stage 1: connector, thumbnails, captions", stage1)
+        stage2 = self.train("sft", f / "alignment" / "checkpoints", f / "data" / "sft")
+        self.step("sft", "stage 2: everything, tiles, packs", stage2)
+        self.step(
+            "export", "export", self.amalia("export", "--checkpoint", f / "sft" / "checkpoints", "--out", f / "hf")
+        )
+        self.step("answers", "ask it again", self.answer(f / "hf", "after"))
+        self.write_facts()
+        self.step("report", "report", self.python("demo.report", "--run", f, "--out", f / "report"))
+        print(f"\ndemo: {sum(self.seconds.values()) / 60:.1f} minutes; open {f / 'report' / 'report.html'}")
+
+    def write_facts(self) -> None:
+        """What the report says about the run, measured here."""
+        from safetensors import safe_open
+
+        parameters = 0
+        for file in (self.folder / "hf").glob("*.safetensors"):
+            with safe_open(file, "pt") as tensors:
+                for name in tensors.keys():
+                    size = 1
+                    for extent in tensors.get_slice(name).get_shape():
+                        size *= extent
+                    parameters += size
+        facts = {
+            "parameters": parameters,
+            "layout": "TP=2 with sequence parallelism, two processes on Gloo",
+            "seconds": self.seconds,
+            "versions": {name: importlib.metadata.version(name) for name in STACK},
+        }
+        (self.folder / "facts.json").write_text(json.dumps(facts, indent=1))
+
+
+def main() -> None:
+    """Command line of the demo."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "demo", help="made anew each time")
+    parser.add_argument("--questions", type=int, default=QUESTIONS)
+    arguments = parser.parse_args()
+    shutil.rmtree(arguments.folder, ignore_errors=True)
+    arguments.folder.mkdir(parents=True)
+    Demo(arguments.folder, arguments.questions).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""What a finished demo run left behind, read and checked in one place for the report and its figures.
+
+RUN/alignment/metrics.jsonl and RUN/sft/metrics.jsonl hold one object a step (nemo_amalia/training/callbacks.py);
+RUN/answers_before.jsonl and RUN/answers_after.jsonl one a question (demo/answer.py); RUN/facts.json is free.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+#: folder of the stage -> its name in the report.
+STAGES = {"alignment": "stage 1 · connector", "sft": "stage 2 · everything"}
+METRICS = ("step", "loss", "seconds", "tokens_per_second", "pack_fill", "samples", "tokens", "image_tokens", "tiles")
+RECORD = ("key", "kind", "source", "question", "answer", "prediction", "image")
+
+#: kind of question -> its English name.
+KIND_NAMES = {
+    "cor": "colour",
+    "forma": "shape",
+    "contagem": "count",
+    "posicao": "position",
+    "palavra": "written word",
+    "sim_nao": "yes or no",
+    "texto": "text panel",
+    "fotografia": "photograph",
+}
+MODULES = ("tower", "connector", "decoder")
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """A run as the report sees it: steps of each stage, answers in one order, free facts."""
+
+    folder: Path
+    stages: dict[str, list[dict]]
+    before: list[dict]
+    after: list[dict]
+    facts: dict
+
+    def total(self, stage: str, name: str) -> float:
+        """The sum of one metric over the steps of a stage."""
+        return sum(step[name] for step in self.stages[stage])
+
+
+def read_lines(path: Path, required: tuple[str, ...]) -> list[dict]:
+    """The objects of a JSON-lines file, each with the required fields.
+
+    Raises:
+        ValueError: the file is missing or empty, a line is no JSON object, or a field is missing.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: run `make demo` to its end, or give another --run folder")
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}, is not JSON ({error.msg}): it is torn, run again") from error
+        absent = [name for name in required if not isinstance(record, dict) or name not in record]
+        if absent:
+            raise ValueError(f"{path}, line {number}, lacks {', '.join(absent)}: write it with this version")
+        records.append(record)
+    if not records:
+        raise ValueError(f"{path} is empty, expected one line a step or a question: run `make demo` to its end")
+    return records
+
+
+def read_run(folder: Path) -> RunInputs:
+    """Read and check a run folder.
+
+    Raises:
+        ValueError: an input is missing, torn or empty, or before and after answer different questions.
+    """
+    folder = Path(folder)
+    stages = {stage: read_lines(folder / stage / "metrics.jsonl", METRICS) for stage in STAGES}
+    before, after = (read_lines(folder / f"answers_{when}.jsonl", RECORD) for when in ("before", "after"))
+    asked = [[(r["key"], r["question"], r["answer"]) for r in records] for records in (before, after)]
+    if asked[0] != asked[1]:
+        raise ValueError(
+            f"answers_before.jsonl ({len(before)} lines) and answers_after.jsonl ({len(after)}) of {folder} are not "
+            "of the same questions in the same order: ask both with one --samples and one --seed"
+        )
+    absent = [record["image"] for record in after if not (folder / record["image"]).is_file()]
+    if absent:
+        raise ValueError(f"{folder / absent[0]} is missing ({len(absent)} pictures in all): run demo.answer again")
+    path = folder / "facts.json"
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: run `make demo` to its end, or give another --run folder")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error.msg}): run `make demo` again") from error
+    if not isinstance(facts, dict):
+        raise ValueError(f"{path} holds a {type(facts).__name__}, expected an object: run `make demo` again")
+    return RunInputs(folder, stages, before, after, facts)

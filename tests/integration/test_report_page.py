@@ -1,0 +1,134 @@
+"""The report in a real browser: headless Chromium opens it from the disk, a frame around it presses its buttons.
+
+A frame page loads the report at a phone's width, looks at what is really laid out, and leaves its findings as JSON
+for --dump-dom. Script errors and failed loads are read from Chromium's own log of the console.
+"""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from fabricated_run import QUESTIONS, make_run, prediction, questions
+
+from demo import report
+from demo.score import is_correct
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --allow-file-access-from-files --enable-logging=stderr "
+    "--virtual-time-budget=20000 --window-size=1400,1000"
+).split()
+
+FRAME = """<!doctype html><meta charset="utf-8"><body style="margin:0">
+<iframe id="page" src="report.html" style="width:390px;height:900px;border:0"></iframe><pre id="found"></pre>
+<script>
+window.addEventListener("load", async () => {
+  const page = document.getElementById("page").contentDocument;
+  const cards = () => [...page.querySelectorAll("#gallery .card")].filter((c) => c.getClientRects().length);
+  const names = () => cards().map((c) => c.querySelector("img").getAttribute("src"));
+  const press = (filter, value) => page.querySelector(`[data-filter="${filter}"][data-value="${value}"]`).click();
+  const found = { first: names(), views: {} };
+  for (const kind of ["all", "cor", "fotografia"]) for (const outcome of ["wrong", "learnt", "lost"]) {
+    press("kind", kind); press("outcome", outcome);
+    found.views[`${kind} ${outcome}`] = names();
+  }
+  found.pressed = [...page.querySelectorAll('[aria-pressed="true"]')].map((b) => b.dataset.value);
+  found.status = page.getElementById("shown").textContent;
+  press("kind", "all"); press("outcome", "all");
+  page.getElementById("more").click();
+  found.all = names().length;
+  const root = page.documentElement;
+  found.overflow = root.scrollWidth - root.clientWidth;
+  found.curves = [...page.querySelectorAll("figure svg")].map((s) => s.getBoundingClientRect().height > 100);
+  const images = [...page.images];
+  await Promise.all(images.map((image) => new Promise((done) => {
+    image.addEventListener("load", done);
+    image.addEventListener("error", done);
+    image.loading = "eager";
+    if (image.complete) done();
+  })));
+  found.broken = images.filter((i) => i.naturalWidth === 0).map((i) => i.getAttribute("src"));
+  found.loaded = images.filter((i) => i.naturalWidth > 0).length;
+  document.getElementById("found").textContent = JSON.stringify(found);
+});
+</script>"""
+
+
+def browse(folder, profile) -> tuple[dict | None, list[str]]:
+    """(what the frame found in folder/report.html, None if it came to no end; the console's lines)."""
+    frame = folder / "frame.html"
+    frame.write_text(FRAME, encoding="utf-8")
+    done = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", frame.as_uri()],
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    match = re.search(r'<pre id="found">(.+?)</pre>', done.stdout, re.DOTALL)
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return json.loads(html.unescape(match[1])) if match else None, console
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    run = make_run(tmp_path_factory.mktemp("page") / "run")
+    return report.build(run, run / "report").parent
+
+
+@pytest.fixture(scope="module")
+def seen(built, tmp_path_factory):
+    return browse(built, tmp_path_factory.mktemp("profile"))
+
+
+def expected(kind: str, outcome: str) -> list[str]:
+    """The pictures that a view should show, from the invented answers alone."""
+    shown = []
+    for index, record in enumerate(questions()):
+        was, now = (is_correct(prediction(record, index, when), record["answer"]) for when in ("before", "after"))
+        fits = {"wrong": not now, "learnt": now and not was, "lost": was and not now}[outcome]
+        if fits and kind in ("all", record["kind"]):
+            shown.append(record["image"])
+    return shown[:24]
+
+
+def test_no_error_reaches_the_console(seen):
+    assert seen[1] == []
+
+
+def test_every_picture_and_curve_is_there(seen):
+    found, _ = seen
+    assert found["broken"] == [] and found["loaded"] == QUESTIONS
+    assert found["curves"] == [True] * 4
+
+
+def test_filters_show_exactly_what_fits(seen):
+    found, _ = seen
+    assert found["first"] == [record["image"] for record in questions()[:24]]
+    for view, shown in found["views"].items():
+        assert shown == expected(*view.split()), view
+    lengths = {len(shown) for shown in found["views"].values()}
+    assert 0 in lengths and 24 in lengths and len(lengths) > 3  # the views differ, one is empty, one is cut
+    assert found["pressed"] == ["lost", "fotografia"]
+    assert found["status"] == "No question fits both filters."
+    assert found["all"] == QUESTIONS
+
+
+def test_a_phone_need_not_scroll_sideways(seen):
+    assert seen[0]["overflow"] == 0
+
+
+def test_this_browser_notices_a_broken_page(built, tmp_path):
+    """The control: a missing picture and a script that throws are both seen by the checks above."""
+    broken = tmp_path / "broken"
+    shutil.copytree(built, broken)
+    (broken / "images" / "q-005.png").unlink()
+    page = (broken / "report.html").read_text().replace("<script>", "<script>undefinedName();</script><script>", 1)
+    (broken / "report.html").write_text(page)
+    found, console = browse(broken, tmp_path / "profile")
+    assert found["broken"] == ["images/q-005.png"]
+    assert any("undefinedName" in line for line in console)

@@ -1,0 +1,194 @@
+"""demo/report.py and its parts on an invented run: the page's numbers are those of the files, bad input is said."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from fabricated_run import QUESTIONS, make_run
+from PIL import Image
+
+from demo import figures, report
+from demo.readme_figure import PIXELS, examples, readme_figure
+from demo.report_cards import outcomes
+from demo.run_folder import read_run
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The page of one invented run, built once."""
+    run = make_run(tmp_path_factory.mktemp("built") / "run")
+    return report.build(run, run / "report")
+
+
+class Page(HTMLParser):
+    """Tags with attributes, the ids, and the stack's balance."""
+
+    VOID = {"meta", "link", "img", "br", "use", "path"}
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags, self.open, self.unbalanced = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag in self.VOID:
+            return
+        if not self.open or self.open.pop() != tag:
+            self.unbalanced.append(tag)
+
+
+def test_page_says_what_the_files_say(built):
+    html = built.read_text()
+    # 48 scene questions; before: right at 0, 10, ... 50 (all scenes); after: wrong at 0, 7, 14, ... 56.
+    wrong = [i for i in range(0, QUESTIONS, 7) if i % 10 < 8]
+    after = report.percent((48 - len(wrong)) / 48)
+    assert f'<span class="from">{report.percent(6 / 48)}</span>' in html
+    assert f'<span class="to">{after}</span>' in html
+    assert "of 48 held-out scene questions" in html
+    assert '<span class="verdict missed">' in html and "reached" not in html
+    assert "1.23\N{NO-BREAK SPACE}M" in html and "1,234,567" in html and "9.9.9" in html
+    assert "1 min 31 s" in html  # 61.4 + 30
+    assert report.count(20 * 400 + 50 * 400) in html
+    assert html.count('<article class="card"') == QUESTIONS
+
+
+def test_page_is_whole_and_takes_nothing_from_elsewhere(built):
+    out, html = built.parent, built.read_text()
+    page = Page(html)
+    assert not page.unbalanced and not page.open
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    targets = [v for _, a in page.tags for k, v in a.items() if k in ("src", "href", "xlink:href")]
+    assert len([t for t in targets if t.startswith("images/")]) == QUESTIONS
+    for target in targets:
+        assert target.startswith(("images/", "#", "data:")), target
+        assert not target.startswith("images/") or (out / target).is_file()
+        assert not target.startswith("#") or target[1:] in ids
+    assert not re.search(r"https?://|@import|url\((?!#)", html)
+    assert all(a.get("alt") for tag, a in page.tags if tag == "img")
+
+
+def test_what_a_model_says_cannot_become_markup(built):
+    html = built.read_text()
+    assert "<b>outra" not in html and "&lt;b&gt;outra&lt;/b&gt;" in html
+    assert "Questão &lt;3&gt; &amp; já?" in html
+
+
+def test_curves_follow_the_theme_and_have_ids_of_their_own(run):
+    inputs = read_run(run)
+    svgs = {name: figures.curve_svg(name, inputs) for name in figures.CURVES}
+    for name, svg in svgs.items():
+        assert svg.startswith("<svg viewBox=") and "var(--c1)" in svg
+        assert not re.search(r"#0[1-6]0[1-6]0[1-6]", svg)
+        assert all(i.startswith(f"{name}-") for i in re.findall(r'\bid="([^"]+)"', svg))
+    for module in ("tower", "connector", "decoder"):
+        assert f">{module}<" in svgs["rates"]
+
+
+def test_stages_are_drawn_one_after_the_other(run):
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    figures.draw_loss(axes, read_run(run), figures.PAPER)
+    first, _, second, _ = axes.get_lines()[:4]
+    assert list(first.get_xdata()) == list(range(1, 21))
+    assert list(second.get_xdata()) == list(range(21, 71))
+    assert list(second.get_ydata()) == [4.0 / step for step in range(1, 51)]
+
+
+def test_smoothing_is_a_centred_mean():
+    assert figures.smooth([1.0, 2.0, 6.0, 8.0], 1) == pytest.approx([1.5, 3.0, 16 / 3, 7.0])
+    assert figures.smooth([3.0, 5.0], 0) == [3.0, 5.0]
+
+
+def test_outcomes_compare_before_and_after():
+    def answer(text):
+        return {"prediction": text, "answer": "Sim"}
+
+    assert outcomes(answer("Não"), answer("sim")) == ["right", "learnt"]
+    assert outcomes(answer("sim."), answer("sim")) == ["right"]
+    assert outcomes(answer("sim"), answer("Não")) == ["wrong", "lost"]
+    assert outcomes(answer(""), answer("Não")) == ["wrong"]
+
+
+def test_readme_figure_has_its_size_and_takes_the_first_of_each_kind(run, tmp_path):
+    inputs = read_run(run)
+    out = tmp_path / "docs" / "demo.png"
+    readme_figure(inputs, out)
+    assert Image.open(out).size == PIXELS
+    kinds = [after["kind"] for _, after in examples(inputs)]
+    assert len(kinds) == 8 == len(set(kinds))
+    for before, after in examples(inputs):
+        assert after == next(r for r in inputs.after if r["kind"] == after["kind"])
+        assert before["key"] == after["key"]
+
+
+@pytest.mark.parametrize("name", ["alignment/metrics.jsonl", "sft/metrics.jsonl", "answers_before.jsonl",
+                                  "answers_after.jsonl", "facts.json", "images/q-007.png"])  # fmt: skip
+def test_each_missing_input_is_one_clear_line(run, name, capsys):
+    (run / name).unlink()
+    assert report.main(["--run", str(run)]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1
+    assert name in error and "missing" in error
+    assert not (run / "report").exists()
+
+
+def edit(path, change):
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line) + "\n" for line in change(lines)))
+
+
+def test_answers_to_other_questions_are_refused(run):
+    edit(run / "answers_before.jsonl", lambda lines: lines[:-1])
+    with pytest.raises(ValueError, match="not of the same questions"):
+        read_run(run)
+
+
+def test_torn_empty_and_older_files_are_refused(run):
+    path = run / "sft" / "metrics.jsonl"
+    whole = path.read_text()
+    path.write_text(whole[:-20])
+    with pytest.raises(ValueError, match="line 50, is not JSON"):
+        read_run(run)
+    path.write_text("")
+    with pytest.raises(ValueError, match="is empty"):
+        read_run(run)
+    path.write_text(whole.replace('"tiles"', '"tile"'))
+    with pytest.raises(ValueError, match="line 1, lacks tiles"):
+        read_run(run)
+    path.write_text(whole)
+    (run / "facts.json").write_text("[1]")
+    with pytest.raises(ValueError, match="holds a list, expected an object"):
+        read_run(run)
+    (run / "facts.json").write_text("{")
+    with pytest.raises(ValueError, match="is not JSON"):
+        read_run(run)
+
+
+def test_no_scene_question_and_unwritable_folder_are_refused(run, tmp_path):
+    for when in ("before", "after"):
+        edit(run / f"answers_{when}.jsonl", lambda lines: [r for r in lines if r["source"] != "cenas"])
+    with pytest.raises(ValueError, match="no scene question"):
+        report.build(run, run / "report")
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    other = make_run(tmp_path / "other")
+    with pytest.raises(ValueError, match="cannot write"):
+        report.build(other, blocked)
+    with pytest.raises(ValueError, match="cannot write"):
+        readme_figure(read_run(other), blocked / "demo.png")
