@@ -33,9 +33,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m demo.base", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=tiny.BASE)
     parser.add_argument("--parts", nargs="+", choices=("tower", "decoder"), default=["tower", "decoder"])
-    parser.add_argument("--pictures", type=int, default=12000)
+    parser.add_argument("--pictures", type=int, default=12000, help="drawn for the tower")
     parser.add_argument("--tower-steps", type=int, default=1600)
     parser.add_argument("--decoder-steps", type=int, default=1500)
+    parser.add_argument(
+        "--go-on", action="store_true", help="train the decoder in --out further, not a fresh one"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--seed", type=int, default=0)
@@ -51,9 +54,14 @@ def main(argv: list[str] | None = None) -> None:
         tower = train_tower(tokenizer, records, args.tower_steps, args.device, args.seed, log=_log)
         tiny.save_vision(tower, args.out / "vision")
     if "decoder" in args.parts:
+        from transformers import LlamaForCausalLM
+
         from demo.decoder_training import train_decoder
 
-        decoder = train_decoder(tokenizer, args.decoder_steps, args.device, args.seed, log=_log)
+        start = None
+        if args.go_on:
+            start = LlamaForCausalLM.from_pretrained(args.out / "decoder", dtype=torch.float32)
+        decoder = train_decoder(tokenizer, args.decoder_steps, args.device, args.seed, start, log=_log)
         tiny.save_decoder(decoder, tokenizer, args.out / "decoder")
 
 

@@ -15,10 +15,11 @@ def documents(tokenizer, seed: int):
     """Endless token lists: scene documents (line by line, or as ChatML turns) and plain prose."""
     rng = random.Random(f"texto-{seed}")
     while True:
-        if rng.random() < 0.1:
+        kind = rng.random()
+        if kind < 0.08:
             yield tokenizer(prose.prose(rng) + tiny.END).input_ids
             continue
-        told, *after = prose.scene_text(rng)
+        told, *after = prose.word_text(rng) if kind < 0.28 else prose.scene_text(rng)
         if rng.random() < 0.5:
             # Text in the shape of a chat: the description is given, the statements are said of it.
             text = f"{tiny.START}user\n{told}{tiny.END}\n"
@@ -65,12 +66,12 @@ def packed_loss(model, tokens: torch.Tensor, segments: torch.Tensor) -> torch.Te
     return F.cross_entropy(logits[:, :-1][valid], tokens[:, 1:][valid])
 
 
-def train_decoder(tokenizer, steps: int, device: str, seed: int = 0, log=print):
-    """Train a fresh decoder; returns it in fp32 on the CPU."""
+def train_decoder(tokenizer, steps: int, device: str, seed: int = 0, start=None, log=print):
+    """Train a fresh decoder, or `start` further; returns it in fp32 on the CPU."""
     from transformers import LlamaForCausalLM
 
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(tiny.text_config(tokenizer)).to(device)
+    model = (start or LlamaForCausalLM(tiny.text_config(tokenizer))).to(device)
     made = optimizers(model, muon_lr=4e-3, adam_lr=3e-3)
     schedule, seen, average = Schedule(made, steps), 0, None
     stream = batches(tokenizer, seed)

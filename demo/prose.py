@@ -15,6 +15,8 @@ from demo.questions import article, capital, describe, full_name, number
 from demo.scenes import FORMS, SHAPES, Scene, colour_form, place, random_scene, row_place
 from demo.split import side_of
 
+_ORDINALS = ("primeira", "segunda", "terceira", "quarta", "quinta")
+
 _SENTENCES = (
     "O comboio parte de Lisboa às nove horas e chega ao Porto antes do meio-dia.",
     "Ao pequeno-almoço bebemos um sumo de laranja e comemos pão com manteiga.",
@@ -144,6 +146,35 @@ def scene_text(rng: random.Random, limit: int = 9) -> list[str]:
     if told != (plain := describe(scene)) and rng.random() < 0.3:
         after.append(plain)
     return [told, *after]
+
+
+def word_text(rng: random.Random) -> list[str]:
+    """One to three strings told in lines, or one spelt in any order, and statements that write them again."""
+    lines = [_any_string(rng) for _ in range(rng.choice((1, 1, 2, 3)))]
+    if len(lines) == 1:
+        spelt = [f"{nth} letra {letter}" for nth, letter in zip(_ORDINALS, lines[0], strict=False)]
+        rng.shuffle(spelt)
+        by_letters = ", ".join(spelt) + "."
+        told = rng.choice((f"Texto: {lines[0]}.", "texto " + "-".join(lines[0]) + "."))
+        if lines[0].isupper() and rng.random() < 0.5:
+            told = by_letters
+        name = rng.choice(("Texto escrito", "Palavra escrita"))
+        after = [f"{name}:\n{lines[0]}", f"Está escrito {lines[0]}.", f"Texto:\n{lines[0]}"]
+        rng.shuffle(after)
+        return [told, *after[:2]]
+    places = [row_place(row) for row in ((0, 2) if len(lines) == 2 else (0, 1, 2))]
+    told = "; ".join(f"{where}, {line}" for where, line in zip(places, lines, strict=True))
+    told = rng.choice(("Texto: " + ", ".join(lines), capital(told))) + "."
+    after = [f"Texto {where}:\n{line}" for where, line in zip(places, lines, strict=True)]
+    rng.shuffle(after)
+    return [told, *after]
+
+
+def _any_string(rng: random.Random) -> str:
+    kind = rng.random()
+    if kind < 0.6:
+        return words.acronym(rng, "train")
+    return rng.choice(words.words("train") if kind < 0.85 else words.names("train"))
 
 
 def prose(rng: random.Random) -> str:

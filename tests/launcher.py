@@ -66,8 +66,7 @@ def launch(worker: Callable, nproc: int, arguments: dict | None = None, timeout:
             _wait(ranks, [here / f"{rank}.log" for rank in range(nproc)], timeout)
         finally:
             for process in ranks:
-                if process.is_alive():
-                    _kill_group(process.pid)
+                _kill_group(process.pid)  # a rank that has ended may leave checkpoint writers and data workers behind
                 process.join()
         return [pickle.loads((here / f"{rank}.result").read_bytes()) for rank in range(nproc)]
 

@@ -57,14 +57,21 @@ def exact(provider) -> None:
 
 
 @contextlib.contextmanager
-def model_of(folder, layout: Layout = Layout()):
-    """(bridge, model): the folder's weights in Megatron at ``layout``. Every rank of the world must enter."""
+def model_of(folder, layout: Layout | None = None, **fields):
+    """(bridge, [model]): the folder's weights in Megatron at ``layout``, on every rank of the world.
+
+    fields: of the provider, to be changed.
+    """
     import torch
     from megatron.bridge import AutoBridge
 
     import nemo_amalia.bridge.llava_next  # noqa: F401  registers LLaVA-NeXT
+    from nemo_amalia.model.layer_specs import decoder_layer_spec
 
     bridge = AutoBridge.from_hf_pretrained(str(folder), device="cpu", torch_dtype=torch.float32)
     provider = bridge.to_megatron_provider(load_weights=True)
-    with parallel(provider, layout):
+    provider.transformer_layer_spec = decoder_layer_spec  # of a plain Llama too
+    for name, value in fields.items():
+        setattr(provider, name, value)
+    with parallel(provider, layout or Layout()):
         yield bridge, provider.provide_distributed_model(wrap_with_ddp=False)

@@ -63,7 +63,11 @@ def load_tokenizer(folder: Path):
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{folder} has no tokenizer that transformers can load: {error}") from error
+        reason = str(error).split("\n")[0]  # transformers goes on for a paragraph
+        raise ValueError(
+            f"{folder} has no tokenizer that transformers can load ({reason}): add tokenizer.json and "
+            "tokenizer_config.json"
+        ) from error
 
 
 def check_image_token(folder: Path, config: Any) -> None:
@@ -100,6 +104,20 @@ def make_portable(folder: Path) -> None:
     # 4.57's PreTrainedTokenizerFast would add token_type_ids, which generate() refuses.
     tokenizer.setdefault("model_input_names", ["input_ids", "attention_mask"])
     write_json(tokenizer_file, tokenizer)
+    _portable_images(folder)
+
+
+def _portable_images(folder: Path) -> None:
+    """Name the torchvision image processor. 5 has one under either name; the plain name is Pillow's in 4.57, whose
+    pixels differ by up to 2 of 255 from those that the model was trained on (data/images.py)."""
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if not (folder / name).exists():
+            continue
+        content = read_json(folder / name)
+        part = content.get("image_processor", content)
+        if "image_processor_type" in part:
+            part["image_processor_type"] = "LlavaNextImageProcessorFast"
+            write_json(folder / name, content)
 
 
 def _portable_rope(text: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nemo_amalia.bridge import assets, vocabulary, weight_map
+from nemo_amalia.bridge.supported import ARCHITECTURE, check_supported
 from nemo_amalia.bridge.tensor_files import SHARD_BYTES, TensorFolder, write_shards
 from nemo_amalia.data.image_geometry import grids_up_to
 
@@ -73,7 +74,7 @@ def compose(
     vocabulary.ensure_chat_template(tokenizer, str(llm))
     dtype = dtype or _dtype_of(parts.text_config)
     config = _config(parts, place, max_tiles, dtype)
-    _check_supported(config)
+    check_supported(config)
     tied = bool(config.tie_word_embeddings)
     expected = weight_map.hf_keys(
         weight_map.PORTABLE, config.vision_config.num_hidden_layers, config.text_config.num_hidden_layers, tied
@@ -107,15 +108,9 @@ def _config(parts: Parts, place: vocabulary.Place, max_tiles: int, dtype: torch.
         image_grid_pinpoints=[list(canvas) for canvas in grids_up_to(max_tiles, vision.image_size)],
         image_seq_length=(vision.image_size // vision.patch_size) ** 2,
         tie_word_embeddings=bool(text.tie_word_embeddings),
-        architectures=["LlavaNextForConditionalGeneration"],
+        architectures=[ARCHITECTURE],
         dtype=dtype,
     )
-
-
-def _check_supported(config: Any) -> None:
-    from nemo_amalia.bridge.config_map import check_supported
-
-    check_supported(config)
 
 
 def _source(parts: Parts, name: str) -> tuple[TensorFolder, str] | None:

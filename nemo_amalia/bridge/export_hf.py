@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from nemo_amalia.bridge import assets
 from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
 from nemo_amalia.bridge.folders import appearing
 from nemo_amalia.bridge.import_hf import parse_dtype
+from nemo_amalia.bridge.supported import check_supported
 from nemo_amalia.bridge.tensor_files import SHARD_BYTES, write_shards
 
 # Lengths and seeds of training are no property of the model: the import's values stand.
@@ -69,8 +71,10 @@ def _check_assets(provider, source: Path) -> dict:
     from nemo_amalia.bridge import config_map
     from nemo_amalia.bridge.llava_next import LlavaNextBridge
 
+    config = assets.load_config(source)
+    check_supported(config)
+    ours = LlavaNextBridge.megatron_to_hf_config(LlavaNextBridge().provider_bridge(SimpleNamespace(config=config)))
     expected = LlavaNextBridge.megatron_to_hf_config(provider)
-    ours = assets.load_config(source).to_dict()
     found = [
         line
         for line in config_map.differences(ours, expected)

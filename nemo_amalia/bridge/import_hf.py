@@ -10,6 +10,7 @@ import torch
 from nemo_amalia.bridge import assets
 from nemo_amalia.bridge.checkpoints import ASSETS
 from nemo_amalia.bridge.folders import appearing
+from nemo_amalia.bridge.supported import check_supported
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -53,10 +54,8 @@ def parse_dtype(name: str | None) -> torch.dtype | None:
 
 
 def _write(hf: Path, out: Path, dtype: torch.dtype | None) -> None:
-    from nemo_amalia.bridge import config_map
-
     config = assets.load_config(hf)
-    config_map.check_supported(config)
+    check_supported(config)
     assets.check_image_token(hf, config)
     _save(hf, out, dtype)
     assets.copy_assets(hf, out / ASSETS)

@@ -20,7 +20,7 @@ from megatron.bridge.models.llama.llama_bridge import LlamaBridge
 from megatron.bridge.utils.instantiate_utils import register_allowed_target_prefix
 from transformers import LlavaNextForConditionalGeneration
 
-from nemo_amalia.bridge import config_map, weight_map
+from nemo_amalia.bridge import config_map, supported, weight_map
 from nemo_amalia.model.amalia_vl import AmaliaVLModel
 from nemo_amalia.model.provider import AmaliaVLModelProvider
 
@@ -60,7 +60,7 @@ class LlavaNextBridge(LlamaBridge):
     def provider_bridge(self, hf_pretrained) -> AmaliaVLModelProvider:
         """Provider for a LlavaNextConfig. Raises ValueError for one that the Megatron model cannot express."""
         config = hf_pretrained.config
-        config_map.check_supported(config)
+        supported.check_supported(config)
         provider = super().provider_bridge(SimpleNamespace(config=config_map.decoder_config(config)))
         for name, value in config_map.provider_fields(config).items():
             setattr(provider, name, value)
@@ -115,7 +115,7 @@ def check_tensors(hf_pretrained) -> None:
     """Raises ValueError when an HF folder lacks tensors of its config's model, or has others."""
     keys = hf_pretrained.state.source.get_all_keys()
     config = hf_pretrained.config
-    form, tied = weight_map.key_form(keys), config_map.is_tied(config)
+    form, tied = weight_map.key_form(keys), supported.is_tied(config)
     expected = weight_map.hf_keys(
         form, config.vision_config.num_hidden_layers, config.text_config.num_hidden_layers, tied
     )

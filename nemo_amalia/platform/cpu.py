@@ -187,10 +187,12 @@ def _replace_legacy_constructors() -> None:
 
 
 class _CudaStringsBecomeCpu(TorchFunctionMode):
-    """Catches ``device="cuda"`` wherever a torch function is called with it."""
+    """Catches ``device="cuda"`` and ``pin_memory=True`` wherever a torch function is called with them."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if "device" in kwargs and _names_cuda(kwargs["device"]):
             kwargs = dict(kwargs, device=CPU)
+        if kwargs.get("pin_memory"):  # pinning asks for the driver (core's rotary embedding under CP does)
+            kwargs = dict(kwargs, pin_memory=False)
         return func(*args, **kwargs)

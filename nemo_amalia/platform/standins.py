@@ -71,7 +71,43 @@ def _mend_core() -> None:
     import megatron.core.dist_checkpointing.strategies.filesystem_async as checkpoint_writer
 
     # The first save starts a queue process; spawned, it imports all of Megatron again (13 s a rank), forked it does not.
-    checkpoint_writer.get_write_results_queue.__defaults__ = ("fork",)
+    checkpoint_writer.get_write_results_queue.__wrapped__.__defaults__ = ("fork",)
+    _mend_optimizer()
+
+
+def _mend_optimizer() -> None:
+    """Resuming torch's AdamW under Megatron's distributed optimizer; Transformer Engine's Adam needs neither.
+
+    Transformer Engine's keeps ``step`` in the parameter group, torch's in the state of each parameter.
+    """
+    from megatron.core.optimizer.distrib_optimizer import DistributedOptimizer
+
+    plain_state_dict, plain_load = DistributedOptimizer.state_dict, DistributedOptimizer.load_state_dict
+
+    def state_dict(self):
+        # Asked before the first step of a resumed run, when torch's state is still empty: Megatron-Core asserts.
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                if not self.optimizer.state[parameter]:
+                    zeros = {name: torch.zeros_like(parameter.data) for name in ("exp_avg", "exp_avg_sq")}
+                    self.optimizer.state[parameter].update(step=torch.tensor(0.0), **zeros)
+        return plain_state_dict(self)
+
+    def load_state_dict(self, state_dict):
+        plain_load(self, state_dict)
+        # Megatron-Core gives all parameters ONE step tensor, which then counts up once a parameter, not once a step:
+        # a resumed run would have another bias correction, in silence (tests/integration/test_resume.py).
+        for state in self.optimizer.state.values():
+            state["step"] = state["step"].clone()
+
+    plain_set = DistributedOptimizer._set_main_param_and_optimizer_states
+
+    def set_states(self, model_param, tensors):
+        # ``step`` came with the group; what is stored beside the moments is skipped or missing, by checkpoint format.
+        plain_set(self, model_param, {**tensors, "step": None})
+
+    DistributedOptimizer.state_dict, DistributedOptimizer.load_state_dict = state_dict, load_state_dict
+    DistributedOptimizer._set_main_param_and_optimizer_states = set_states
 
 
 def _mend_bridge() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -117,6 +118,23 @@ class DataFaults(Callback):
             reasons = ", ".join(f"{number} {reason}" for reason, number in dropped.items() if number)
             self.console.say(f"[data] replica {groups.dp.rank()} dropped so far: {reasons}")
         self._seen = dropped
+
+
+class PruneDataState(Callback):
+    """Data positions follow their checkpoints: those whose checkpoint keep_last has deleted go too."""
+
+    def __init__(self, run: RunConfig):
+        self.checkpoints = Path(run.run_dir) / "checkpoints"
+        self.positions = Path(run.run_dir) / "data_state"
+
+    def on_checkpoint_save(self, context: CallbackContext) -> None:
+        """After a save, on one rank. A position newer than every checkpoint belongs to a save still being written."""
+        if torch.distributed.get_rank():
+            return
+        kept = {folder.name for folder in self.checkpoints.glob("iter_*")}
+        for folder in self.positions.glob("iter_*"):
+            if kept and folder.name not in kept and folder.name < max(kept):
+                shutil.rmtree(folder)
 
 
 def _mean_loss(loss_dict) -> float:

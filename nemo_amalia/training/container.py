@@ -120,7 +120,16 @@ def dataset(run: RunConfig, model: AmaliaVLModelProvider, assets: Path) -> Amali
         decode_device="mixed" if torch.cuda.is_available() else "cpu",
         num_workers=run.data.num_workers,
         seed=run.seed,
+        # Beside checkpoints/, not inside: Bridge's keep-last counts every iter_* folder below it, the data's too, and
+        # would delete the checkpoint itself (checkpointing.cleanup_old_non_persistent_checkpoint, an rglob).
+        dataloader_save=data_state(run),
+        dataloader_load=data_state(run),
     )
+
+
+def data_state(run: RunConfig) -> str:
+    """Where the position in the data is kept, a folder an iteration."""
+    return str(Path(run.run_dir).absolute() / "data_state")
 
 
 def training(run: RunConfig) -> TrainingConfig:
@@ -217,5 +226,6 @@ def checkpoint(run: RunConfig) -> CheckpointConfig:
         async_strategy="nvrx",  # Bridge falls back to Megatron-Core's own where NVRx is not installed
         ckpt_format="torch_dist",
         fully_parallel_save=True,
+        dist_ckpt_optim_fully_reshardable=True,  # a run may resume at another TP and PP
         save_tokenizer_assets=False,  # checkpoints/hf holds tokenizer and processor
     )

@@ -14,7 +14,7 @@ from megatron.bridge.utils.instantiate_utils import register_allowed_target_pref
 from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.model.provider import AmaliaVLModelProvider
-from nemo_amalia.training.callbacks import DataFaults, Progress
+from nemo_amalia.training.callbacks import DataFaults, Progress, PruneDataState
 from nemo_amalia.training.console import Console
 from nemo_amalia.training.container import build_container
 from nemo_amalia.training.counts import StepCounts
@@ -38,7 +38,8 @@ def prepare_run(run: RunConfig, console: Console, backend: str) -> tuple[ConfigC
     container = build_container(run, model, assets, backend)
     counts = StepCounts()
     step = SFTStep(counts)
-    return container, step, [Progress(console, run, counts), DataFaults(console, step)]
+    callbacks = [Progress(console, run, counts), DataFaults(console, step), PruneDataState(run)]
+    return container, step, callbacks
 
 
 def read_provider(checkpoint: str) -> AmaliaVLModelProvider:
