@@ -30,6 +30,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object the way transformers lays its files out."""
     Path(path).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 

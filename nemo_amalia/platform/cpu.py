@@ -61,6 +61,8 @@ def _replace_device_queries() -> None:
     # Nearly every allocation in Megatron-Core asks for this; a torch.device serves all of them.
     cuda.current_device = lambda: CPU
     cuda.device_count = lambda: 1
+    # Lightning (through nemo) makes torch ask device_count instead of the driver; conversion must be told no.
+    cuda.is_available = lambda: False
     # Compared with (8, 0) and (9, 0) to choose kernels that the CPU layers never reach.
     cuda.get_device_capability = lambda *args, **kwargs: (9, 0)
     cuda.get_device_properties = lambda *args, **kwargs: types.SimpleNamespace(

@@ -1,0 +1,59 @@
+"""`amalia train` as a user types it: torchrun, two ranks, hydra_runner, Energon; then a bad sample in the same data."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from launcher import launch
+
+
+def prepare_inputs(folder):
+    from pathlib import Path
+
+    import tiny_hf
+    from tiny_shards import conversations
+
+    from nemo_amalia.bridge.import_hf import import_checkpoint
+    from nemo_amalia.data.shards import write_shards
+
+    here = Path(folder)
+    import_checkpoint(hf=tiny_hf.llava_next(here / "source"), vision=None, llm=None, out=here / "checkpoint")
+    write_shards(conversations(40), here / "data", samples_per_shard=20)
+    good = list(conversations(20))
+    bad = dict(good[7], key="sem-imagem", images=[])
+    write_shards([*good, {**bad, "messages": good[0]["messages"]}], here / "bad", samples_per_shard=30)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("command")
+    launch(prepare_inputs, 1, {"folder": str(place)})
+    return place
+
+
+def train(folder, data, name, steps):
+    command = [sys.executable, "-m", "nemo_amalia.cli", "train", "stage=sft_demo", "parallel=tp2", "precision=fp32"]
+    command += [f"model.checkpoint={folder}/checkpoint", f"data.path={folder}/{data}", f"run_dir={folder}/{name}"]
+    command += ["stage.seq_length=256", "stage.global_batch_size=2", f"stage.train_steps={steps}", "data.num_workers=1"]
+    command += ["launch.ranks=2", "logging.interval=1", "data.packing_buffer_size=8"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=400)
+
+
+def test_two_ranks_train_and_say_so(folder):
+    done = train(folder, "data", "good", 2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "[sft] started; 2 steps" and len(lines) == 3
+    assert lines[2].startswith("[sft] step     2/2  loss ")
+    metrics = [json.loads(line) for line in (folder / "good" / "metrics.jsonl").read_text().splitlines()]
+    assert [m["step"] for m in metrics] == [1, 2] and all(0 < m["pack_fill"] <= 1 for m in metrics)
+    assert list((folder / "good" / "tensorboard").glob("events.*"))
+    assert (folder / "good" / "checkpoints" / "hf" / "tokenizer.json").is_file()
+
+
+def test_a_bad_sample_stops_both_ranks_with_one_line(folder):
+    done = train(folder, "bad", "bad_run", 50)
+    errors = [line for line in done.stdout.splitlines() if line.startswith("error:")]
+    assert done.returncode != 0 and len(errors) == 1
+    assert "sem-imagem" in errors[0]
