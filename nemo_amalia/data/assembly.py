@@ -15,6 +15,7 @@ POLICIES = ("fail", "drop")
 
 
 def check_policy(name: str, value: str) -> str:
+    """The value itself. Raises ValueError for one that is no policy."""
     if value not in POLICIES:
         raise ValueError(f"{name} is {value!r}: expected one of {', '.join(POLICIES)}")
     return value
@@ -23,9 +24,7 @@ def check_policy(name: str, value: str) -> str:
 class PackAssembler:
     """Makes a PackedBatch of a Pack. on_bad_image: "drop" the sample and count it, or "fail"."""
 
-    def __init__(
-        self, tiles: TileMaker, collator: Collator, faults: FaultBoard, on_bad_image: str = "drop"
-    ) -> None:
+    def __init__(self, tiles: TileMaker, collator: Collator, faults: FaultBoard, on_bad_image: str = "drop") -> None:
         self.tiles = tiles
         self.collator = collator
         self.faults = faults

@@ -104,9 +104,7 @@ class ChatFormat:
 
     def _render(self, messages: list[dict[str, Any]], generation_prompt: bool, key: str) -> str:
         try:
-            return self.tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=generation_prompt
-            )
+            return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generation_prompt)
         except Exception as error:  # jinja raises its own classes, and templates raise what they like
             raise BadSampleError(
                 f"sample {key} does not pass the chat template ({type(error).__name__}: {error}): "
@@ -114,9 +112,7 @@ class ChatFormat:
                 "chat_template",
             ) from error
 
-    def _render_with_spans(
-        self, messages: list[dict[str, Any]], key: str
-    ) -> tuple[str, list[tuple[int, int]]]:
+    def _render_with_spans(self, messages: list[dict[str, Any]], key: str) -> tuple[str, list[tuple[int, int]]]:
         """The whole text, and the character span of each assistant turn with its end-of-turn token."""
         text = self._render(messages, False, key)
         spans = []
@@ -152,8 +148,7 @@ class ChatFormat:
         for index, message in enumerate(messages):
             if not isinstance(message, dict) or "role" not in message or "content" not in message:
                 raise BadSampleError(
-                    f"message {index} of sample {key} is {str(message)[:80]!r}: expected a dict with role "
-                    "and content",
+                    f"message {index} of sample {key} is {str(message)[:80]!r}: expected a dict with role and content",
                     "messages",
                 )
             content = message["content"]

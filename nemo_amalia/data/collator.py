@@ -53,9 +53,7 @@ class Collator:
         self.packing = packing
         self.micro_batch_size = micro_batch_size
 
-    def __call__(
-        self, samples: Sequence[TokenizedSample], tiles: Sequence[Sequence[torch.Tensor]]
-    ) -> PackedBatch:
+    def __call__(self, samples: Sequence[TokenizedSample], tiles: Sequence[Sequence[torch.Tensor]]) -> PackedBatch:
         """tiles: for each sample, for each of its images, [n, C, H, W].
 
         Raises ValueError with both numbers when the text, the geometry and the tiles disagree, and when the
@@ -144,9 +142,7 @@ class Collator:
 
     def _check(self, sample: TokenizedSample, tiles: Sequence[torch.Tensor]) -> None:
         if len(tiles) != len(sample.image_sizes):
-            raise ValueError(
-                f"sample {sample.key} has {len(sample.image_sizes)} images and {len(tiles)} were decoded"
-            )
+            raise ValueError(f"sample {sample.key} has {len(sample.image_sizes)} images and {len(tiles)} were decoded")
         counts = [self.geometry.num_tokens(w, h, sample.tiling) for w, h in sample.image_sizes]
         in_text = int((sample.input_ids == self.image_token_id).sum())
         if in_text != sum(counts):

@@ -28,9 +28,7 @@ def cook_conversation(record: Mapping[str, Any]) -> ConversationSample:
     key = sample_key(record)
     if "json" not in record:
         parts = sorted(name for name in record if not name.startswith("__"))
-        raise BadSampleError(
-            f"sample {key} has no json part, only {parts}: write it with write_shards", "record"
-        )
+        raise BadSampleError(f"sample {key} has no json part, only {parts}: write it with write_shards", "record")
     raw = record["json"]
     try:
         content = json.loads(raw) if isinstance(raw, bytes | str) else raw
@@ -57,14 +55,10 @@ def _ordered_images(record: Mapping[str, Any], key: str) -> tuple[bytes, ...]:
         if name.startswith("__") or suffix.lower() not in IMAGE_SUFFIXES:
             continue
         if head and not head.isdigit():
-            raise BadSampleError(
-                f"sample {key} has an image part {name!r}: expected 0.jpg, 1.png, ...", "record"
-            )
+            raise BadSampleError(f"sample {key} has an image part {name!r}: expected 0.jpg, 1.png, ...", "record")
         number = int(head) if head else 0
         if number in numbered:
-            raise BadSampleError(
-                f"sample {key} has two images numbered {number}: number them 0, 1, ...", "record"
-            )
+            raise BadSampleError(f"sample {key} has two images numbered {number}: number them 0, 1, ...", "record")
         numbered[number] = data
     if sorted(numbered) != list(range(len(numbered))):
         expected = f"expected 0 to {len(numbered) - 1}"

@@ -14,9 +14,7 @@ class ConversationEncoder:
     tiling off is the paper's stage 1: the thumbnail alone, `tokens_per_tile + 1` tokens an image.
     """
 
-    def __init__(
-        self, chat: ChatFormat, geometry: ImageGeometry, max_length: int, tiling: bool = True
-    ) -> None:
+    def __init__(self, chat: ChatFormat, geometry: ImageGeometry, max_length: int, tiling: bool = True) -> None:
         self.chat = chat
         self.geometry = geometry
         self.max_length = max_length

@@ -43,9 +43,7 @@ class ImageGeometry:
                 "set tile to the tower's image_size and patch to its patch_size"
             )
         if not self.pinpoints:
-            raise ValueError(
-                "image_grid_pinpoints is empty: give at least one canvas, e.g. grids_up_to(12, 384)"
-            )
+            raise ValueError("image_grid_pinpoints is empty: give at least one canvas, e.g. grids_up_to(12, 384)")
         for height, width in self.pinpoints:
             if height < 1 or width < 1 or height % self.tile or width % self.tile:
                 raise ValueError(
@@ -116,13 +114,9 @@ def grids_up_to(max_tiles: int, tile: int) -> tuple[tuple[int, int], ...]:
     Ordered by rows, then columns; the order decides ties and must be the same in the exported model.
     """
     if max_tiles < 1:
-        raise ValueError(
-            f"max_tiles is {max_tiles}: it must be at least 1 (turn tiling off for the thumbnail alone)"
-        )
+        raise ValueError(f"max_tiles is {max_tiles}: it must be at least 1 (turn tiling off for the thumbnail alone)")
     return tuple(
-        (rows * tile, columns * tile)
-        for rows in range(1, max_tiles + 1)
-        for columns in range(1, max_tiles // rows + 1)
+        (rows * tile, columns * tile) for rows in range(1, max_tiles + 1) for columns in range(1, max_tiles // rows + 1)
     )
 
 

@@ -72,15 +72,11 @@ def read_header(data: bytes) -> ImageHeader:
             (width, height), mode, kind = image.size, image.mode, image.format
             orientation = _orientation(image)
     except Exception as error:  # Pillow's plugins raise struct.error, SyntaxError, OSError and others
-        raise ImageError(
-            f"{len(data)} bytes that no image format recognises ({type(error).__name__})"
-        ) from error
+        raise ImageError(f"{len(data)} bytes that no image format recognises ({type(error).__name__})") from error
     if width * height > MAX_PIXELS:
         raise ImageError(f"{width}x{height} pixels: at most {MAX_PIXELS:,} are allowed; scale it down first")
     if mode.startswith(("I", "F")):
-        raise ImageError(
-            f"{kind} with {mode!r} pixels would be clipped: convert it to 8 bits a channel first"
-        )
+        raise ImageError(f"{kind} with {mode!r} pixels would be clipped: convert it to 8 bits a channel first")
     if not _is_complete(data, kind):
         raise ImageError(f"{kind} of {len(data)} bytes has no end: the file is truncated")
     dali = kind in DALI_FORMATS and not (kind == "PNG" and data[24] == 16)
@@ -147,9 +143,7 @@ def make_tiles(image: torch.Tensor, geometry: ImageGeometry, tiling: bool) -> to
     # The odd pixel of padding goes to the right and to the bottom, as in _get_padding_size.
     top, left = (canvas_height - fitted_height) // 2, (canvas_width - fitted_width) // 2
     canvas = image.new_zeros((3, canvas_height, canvas_width))
-    canvas[:, top : top + fitted_height, left : left + fitted_width] = _resize(
-        image, (fitted_height, fitted_width)
-    )
+    canvas[:, top : top + fitted_height, left : left + fitted_width] = _resize(image, (fitted_height, fitted_width))
     rows, columns = canvas_height // tile, canvas_width // tile
     grid = canvas.view(3, rows, tile, columns, tile).permute(1, 3, 0, 2, 4).reshape(-1, 3, tile, tile)
     return torch.cat([thumbnail, grid])
@@ -194,8 +188,7 @@ class TileMaker:
     def normalise(self, tiles: torch.Tensor) -> torch.Tensor:
         """uint8 -> float32, (x / 255 - mean) / std in transformers' fused order."""
         mean, std = (
-            (torch.tensor(values, device=tiles.device) * 255.0).view(-1, 1, 1)
-            for values in (self.mean, self.std)
+            (torch.tensor(values, device=tiles.device) * 255.0).view(-1, 1, 1) for values in (self.mean, self.std)
         )
         return tiles.float().sub_(mean).div_(std)
 

@@ -72,9 +72,7 @@ class StreamSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.dp_rank < self.dp_size:
-            raise ValueError(
-                f"dp_rank is {self.dp_rank} of dp_size {self.dp_size}: expected 0 to {self.dp_size - 1}"
-            )
+            raise ValueError(f"dp_rank is {self.dp_rank} of dp_size {self.dp_size}: expected 0 to {self.dp_size - 1}")
 
     def layout(self) -> dict[str, Any]:
         """What a saved position depends on, as plain values."""
@@ -135,9 +133,7 @@ def _task_encoder(config: StreamSettings, faults: FaultBoard) -> AmaliaTaskEncod
         packing=config.packing,
         micro_batch_size=config.micro_batch_size,
     )
-    maker = TileMaker(
-        config.geometry, config.image_mean, config.image_std, config.decode_device, config.decode_threads
-    )
+    maker = TileMaker(config.geometry, config.image_mean, config.image_std, config.decode_device, config.decode_threads)
     return AmaliaTaskEncoder(
         ConversationEncoder(config.chat, config.geometry, config.seq_length, config.tiling),
         PackAssembler(maker, collator, faults, config.on_bad_image),
@@ -256,6 +252,4 @@ def _stop_the_run(error: Exception, sample: Any, sources: list[Any] | None = Non
     if isinstance(error, BadSampleError):
         raise error
     where = f"{sources[0].dataset_path}/{sources[0].shard_name}" if sources else "the pack"
-    raise RuntimeError(
-        f"the data path failed on sample {getattr(sample, '__key__', '?')} of {where}"
-    ) from error
+    raise RuntimeError(f"the data path failed on sample {getattr(sample, '__key__', '?')} of {where}") from error

@@ -119,9 +119,7 @@ class PackedBatch:
 
     def map_tensors(self, function) -> PackedBatch:
         """The same batch with `function` applied to each tensor."""
-        changed = {
-            name: function(value) for name, value in self.to_dict().items() if isinstance(value, torch.Tensor)
-        }
+        changed = {name: function(value) for name, value in self.to_dict().items() if isinstance(value, torch.Tensor)}
         return replace(self, **changed)
 
     def pin_memory(self, device: Any = None) -> PackedBatch:

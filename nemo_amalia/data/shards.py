@@ -58,9 +58,7 @@ def write_shards(
         work = target.parent / f".{target.name}.partial-{os.getpid()}"
         work.mkdir()
     except OSError as error:
-        raise ValueError(
-            f"cannot write to {target.parent} ({error.strerror}): choose another folder"
-        ) from error
+        raise ValueError(f"cannot write to {target.parent} ({error.strerror}): choose another folder") from error
     try:
         report = _write_tars(samples, work, target, samples_per_shard)
         _prepare(work)
@@ -72,9 +70,7 @@ def write_shards(
     return report
 
 
-def _write_tars(
-    samples: Iterable[Mapping[str, Any]], work: Path, target: Path, samples_per_shard: int
-) -> ShardReport:
+def _write_tars(samples: Iterable[Mapping[str, Any]], work: Path, target: Path, samples_per_shard: int) -> ShardReport:
     keys: set[str] = set()
     tar, shards, images = None, [], 0
     try:
@@ -82,9 +78,7 @@ def _write_tars(
             key = sample["key"]
             if not KEY.fullmatch(key) or key in keys:
                 fault = "is repeated" if key in keys else "may hold only letters, digits, - and _"
-                raise ValueError(
-                    f"key {key!r} (sample {len(keys)}) {fault}: keys name samples in errors and logs"
-                )
+                raise ValueError(f"key {key!r} (sample {len(keys)}) {fault}: keys name samples in errors and logs")
             if len(keys) % samples_per_shard == 0:
                 if tar:
                     tar.close()
@@ -119,9 +113,7 @@ def image_suffix(data: bytes) -> str:
     for magic, suffix in MAGIC:
         if data.startswith(magic):
             return suffix
-    raise ValueError(
-        f"{len(data)} bytes starting with {data[:8]!r} are no image: expected JPEG, PNG, WebP or GIF"
-    )
+    raise ValueError(f"{len(data)} bytes starting with {data[:8]!r} are no image: expected JPEG, PNG, WebP or GIF")
 
 
 def _prepare(folder: Path) -> None:
@@ -156,9 +148,7 @@ def check_folder(folder: str | Path) -> Path:
     if not (meta / "dataset.yaml").is_file() or not (meta / "split.yaml").is_file():
         raise ValueError(f"data folder {path} has shards but no index: run `{PREPARE.format(folder=path)}`")
     counts = (
-        json.loads((meta / ".info.json").read_text()).get("shard_counts", {})
-        if (meta / ".info.json").is_file()
-        else {}
+        json.loads((meta / ".info.json").read_text()).get("shard_counts", {}) if (meta / ".info.json").is_file() else {}
     )
     if counts and not sum(counts.values()):
         raise ValueError(f"the shards of data folder {path} hold no samples")
@@ -180,9 +170,7 @@ def write_blend(blend: Sequence[tuple[str | Path, float]], target: str | Path) -
     entries = []
     for folder, weight in blend:
         if weight <= 0:
-            raise ValueError(
-                f"weight of {folder} is {weight}: weights must be positive; leave the folder out instead"
-            )
+            raise ValueError(f"weight of {folder} is {weight}: weights must be positive; leave the folder out instead")
         entries.append({"path": str(check_folder(folder)), "weight": float(weight)})
     if not entries:
         raise ValueError("the blend names no folder: give at least one")

@@ -21,9 +21,7 @@ def zigzag_positions(local_length: int, rank: int, size: int) -> Tensor:
         )
     chunk = local_length // 2
     last = 2 * size - 1 - rank
-    return torch.cat(
-        [torch.arange(rank * chunk, (rank + 1) * chunk), torch.arange(last * chunk, (last + 1) * chunk)]
-    )
+    return torch.cat([torch.arange(rank * chunk, (rank + 1) * chunk), torch.arange(last * chunk, (last + 1) * chunk)])
 
 
 def pack_indices(cu_seqlens: list[int], rank: int, size: int) -> Tensor:

@@ -63,6 +63,4 @@ def vision_layer_spec(config: TransformerConfig) -> TransformerBlockSubmodules:
     """The tower's layers: every patch of a tile sees every other (SigLIP), no norm after the last layer."""
     provider = backend()
     spec = layer_spec(provider, AttnMaskType.no_mask)
-    return TransformerBlockSubmodules(
-        layer_specs=[spec] * config.num_layers, layer_norm=provider.layer_norm()
-    )
+    return TransformerBlockSubmodules(layer_specs=[spec] * config.num_layers, layer_norm=provider.layer_norm())

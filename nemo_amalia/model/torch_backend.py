@@ -31,9 +31,7 @@ def _norm_parameter(value: float, size: int, config: TransformerConfig) -> torch
     return parameter
 
 
-def _normalise(
-    x: Tensor, weight: Tensor, bias: Tensor | None, config: TransformerConfig, eps: float
-) -> Tensor:
+def _normalise(x: Tensor, weight: Tensor, bias: Tensor | None, config: TransformerConfig, eps: float) -> Tensor:
     if config.layernorm_zero_centered_gamma:
         weight = weight + 1
     if config.normalization == "RMSNorm":
@@ -43,9 +41,7 @@ def _normalise(
 
 def _check_normalization(config: TransformerConfig) -> None:
     if config.normalization not in ("RMSNorm", "LayerNorm"):
-        raise ValueError(
-            f"normalization is {config.normalization!r}; TorchSpecProvider has RMSNorm and LayerNorm"
-        )
+        raise ValueError(f"normalization is {config.normalization!r}; TorchSpecProvider has RMSNorm and LayerNorm")
 
 
 class TorchNorm(torch.nn.Module):
@@ -108,13 +104,9 @@ class TorchDotProductAttention(MegatronModule):
         super().__init__(config=config)
         dropout = config.attention_dropout if attention_dropout is None else attention_dropout
         if dropout:
-            raise ValueError(
-                f"attention_dropout is {dropout}; TorchDotProductAttention has none: set it to 0.0"
-            )
+            raise ValueError(f"attention_dropout is {dropout}; TorchDotProductAttention has none: set it to 0.0")
         if attn_mask_type not in (AttnMaskType.causal, AttnMaskType.no_mask):
-            raise ValueError(
-                f"attn_mask_type is {attn_mask_type}; TorchDotProductAttention has causal and no_mask"
-            )
+            raise ValueError(f"attn_mask_type is {attn_mask_type}; TorchDotProductAttention has causal and no_mask")
         self.causal = attn_mask_type == AttnMaskType.causal
         self.scale = softmax_scale
         if pg_collection is None:

@@ -124,9 +124,7 @@ def _replace_streams_and_events() -> None:
     cuda.is_current_stream_capturing = lambda: False  # asked before every fork of the RNG tracker
     # Gloo's barrier takes no device_ids.
     plain_barrier = dist.barrier
-    dist.barrier = lambda group=None, async_op=False, device_ids=None: plain_barrier(
-        group=group, async_op=async_op
-    )
+    dist.barrier = lambda group=None, async_op=False, device_ids=None: plain_barrier(group=group, async_op=async_op)
 
 
 def _replace_random_state() -> None:

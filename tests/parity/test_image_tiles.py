@@ -75,9 +75,7 @@ def test_a_rotated_photograph_is_turned_as_transformers_turns_it(processor, make
     data = encoded(500, 300, "JPEG", exif=exif)
     image = load_image(Image.open(io.BytesIO(data)))
     (tiles,) = maker([data], [True])
-    torch.testing.assert_close(
-        tiles, processor(image, return_tensors="pt")["pixel_values"][0], atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(tiles, processor(image, return_tensors="pt")["pixel_values"][0], atol=1e-6, rtol=0)
 
 
 def test_the_thumbnail_alone_is_the_first_tile(maker):

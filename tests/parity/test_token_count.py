@@ -72,9 +72,7 @@ def test_two_thousand_sizes_cost_what_transformers_counts(processor):
 def test_tiles_and_unpadding_are_those_of_the_model():
     pinpoints = [list(pinpoint) for pinpoint in PINPOINTS]
     for width, height in sizes()[::4]:
-        assert GEOMETRY.num_tiles(width, height) == image_size_to_num_patches(
-            (height, width), pinpoints, TILE
-        )
+        assert GEOMETRY.num_tiles(width, height) == image_size_to_num_patches((height, width), pinpoints, TILE)
         rows, columns = GEOMETRY.grid(width, height)
         features = torch.arange(rows * 24 * columns * 24).view(1, rows * 24, columns * 24)
         kept = unpad_image(features, (height, width))
@@ -107,8 +105,6 @@ def test_a_single_tile_image_is_its_features_and_one_newline():
     )
     model = LlavaNextModel(config)
     features = torch.randn(1, 576, 8)
-    packed, lengths = model.pack_image_features(
-        [features], torch.tensor([[90, 80]]), "full", model.image_newline
-    )
+    packed, lengths = model.pack_image_features([features], torch.tensor([[90, 80]]), "full", model.image_newline)
     assert lengths.tolist() == [GEOMETRY.num_tokens(80, 90, tiling=False)] == [577]
     assert torch.equal(packed[0][:576], features[0]) and torch.equal(packed[0][576], model.image_newline)

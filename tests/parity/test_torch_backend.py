@@ -2,7 +2,7 @@
 
 Tolerances. Both sides compute in fp32 with the same weights and differ in the order of sums only. Logits reach 7 here.
 On one rank they were equal bit for bit; seen at worst: 1.0e-5 on two ranks, 1.4e-5 on TP2xCP2+SP, and 6e-6 for
-gradients, relative to the largest entry of their own tensor. 5e-5 and 3e-5 leave room for other BLAS builds. A wrong
+gradients, relative to the largest entry of their own tensor. Twice the worst logits and gradients is allowed. A wrong
 mask, a segment that sees its neighbour, a position that does not restart, a norm gradient that is not summed over the
 ranks: each moves values by far more than that.
 """
@@ -12,7 +12,7 @@ import tiny_hf
 from launcher import launch
 from tiny_megatron import Layout, model_of
 
-LOGITS, GRADIENTS, LOSS = 5e-5, 3e-5, 2e-6
+LOGITS, GRADIENTS, LOSS = 2e-5, 1e-5, 1e-6
 # Segments of a pack; each divides into 2 * CP chunks for CP = 2. The rows of a batch are all of the same length.
 SEGMENTS, ROWS = (12, 24, 4), (20, 20)
 

@@ -45,9 +45,7 @@ def inner_imports(path: Path) -> set[str]:
             for alias in node.names:
                 names.add(f"{base}.{alias.name}".lstrip("."))
         elif isinstance(node, ast.Import):
-            names.update(
-                a.name.removeprefix("nemo_amalia.") for a in node.names if a.name.startswith("nemo_amalia.")
-            )
+            names.update(a.name.removeprefix("nemo_amalia.") for a in node.names if a.name.startswith("nemo_amalia."))
     known = modules()
     return {name if name in known else name.rpartition(".")[0] for name in names} - {""}
 
@@ -63,9 +61,7 @@ def allowed(owner: str, target: str, name: str) -> bool:
 
 def test_every_room_has_a_rule():
     rooms = {name.split(".")[0] for name in modules()}
-    assert rooms <= set(MAY_IMPORT), (
-        f"no import rule for {rooms - set(MAY_IMPORT)}: add it here and to DESIGN"
-    )
+    assert rooms <= set(MAY_IMPORT), f"no import rule for {rooms - set(MAY_IMPORT)}: add it here and to DESIGN"
 
 
 def test_imports_go_one_way():
@@ -106,6 +102,4 @@ def test_megatron_is_not_imported_on_the_way_to_help():
                 roots = {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 roots = {node.module.split(".")[0]}
-            assert not roots & slow, (
-                f"{name} imports {roots & slow} at its top: import it inside the function"
-            )
+            assert not roots & slow, f"{name} imports {roots & slow} at its top: import it inside the function"

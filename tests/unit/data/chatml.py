@@ -40,9 +40,7 @@ def chatml_tokenizer(template: str = CHATML) -> PreTrainedTokenizerFast:
 def picture(width: int, height: int, seed: int = 0, kind: str = "JPEG", **options) -> bytes:
     """A compressed image with structure at several scales."""
     rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8)).resize(
-        (width, height), Image.BICUBIC
-    )
+    coarse = Image.fromarray(rng.integers(0, 256, (7, 9, 3), dtype=np.uint8)).resize((width, height), Image.BICUBIC)
     pixels = np.asarray(coarse).astype(np.int16) + rng.integers(-20, 21, (height, width, 3))
     buffer = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(buffer, kind, **options)

@@ -81,9 +81,7 @@ def test_bad_samples_are_named_with_their_reason(encode):
     def cooked(**changes):
         return cook_conversation(record(conversation(5) | changes))
 
-    with pytest.raises(
-        BadSampleError, match="sample s-00005 has [0-9,]+ tokens .* the pack holds 400"
-    ) as info:
+    with pytest.raises(BadSampleError, match="sample s-00005 has [0-9,]+ tokens .* the pack holds 400") as info:
         encode(cook_conversation(record(conversation(5, words=60))))
     assert info.value.reason == "too_long"
     with pytest.raises(BadSampleError, match="image 0 of sample s-00005: JPEG .* truncated") as info:

@@ -46,9 +46,7 @@ def test_images_in_an_answer_are_not_learned(chat):
 @pytest.mark.parametrize(("content", "images"), [("<image>a", 0), ("a", 1), ("<image><image>a", 1)])
 def test_placeholders_must_match_the_images(chat, content, images):
     messages = [{"role": "user", "content": content}, {"role": "assistant", "content": "b"}]
-    with pytest.raises(
-        BadSampleError, match=f"sample k/7 has {content.count('<image>')} .* {images} images"
-    ) as info:
+    with pytest.raises(BadSampleError, match=f"sample k/7 has {content.count('<image>')} .* {images} images") as info:
         chat.encode(messages, [9] * images, key="k/7")
     assert info.value.reason == "placeholders"
 
@@ -139,7 +137,5 @@ def test_the_template_may_write_the_bos_token_itself():
     # As transformers' processor does: add special tokens unless the text already starts with BOS.
     tokenizer = chatml_tokenizer("{{ bos_token }}" + CHATML)
     tokenizer.add_special_tokens({"bos_token": "<s>"})
-    ids, _ = ChatFormat(tokenizer).encode(
-        [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], []
-    )
+    ids, _ = ChatFormat(tokenizer).encode([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], [])
     assert ids.tolist().count(tokenizer.bos_token_id) == 1

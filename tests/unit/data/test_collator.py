@@ -78,9 +78,7 @@ def test_a_batch_without_images_has_one_zero_tile(make):
 
 
 def test_unpacked_rows(make):
-    batch = make(packing=False, micro_batch_size=3, seq_length=16)(
-        [sample("a", 5), sample("b", 16)], [[], []]
-    )
+    batch = make(packing=False, micro_batch_size=3, seq_length=16)([sample("a", 5), sample("b", 16)], [[], []])
     assert batch.tokens.shape == (3, 16) and batch.cu_seqlens is None and batch.max_seqlen == 16
     assert batch.tokens[0].tolist() == [100, 101, 102, 103, 104] + [PAD] * 11
     assert batch.labels[1, -2:].tolist() == [115, PAD]
@@ -101,9 +99,7 @@ def test_disagreements_are_refused_with_both_numbers(make, geometry):
     need = geometry.num_tokens(40, 20)
     images = tiles([(40, 20)], geometry)
     collate = make(seq_length=128)
-    with pytest.raises(
-        ValueError, match=rf"sample pt/9 need {need} tokens \[{need}\] and its text has {need - 1} "
-    ):
+    with pytest.raises(ValueError, match=rf"sample pt/9 need {need} tokens \[{need}\] and its text has {need - 1} "):
         collate([short], [images])
     with pytest.raises(ValueError, match="image 0 of sample pt/9 .* gave tiles .* geometry expects"):
         collate([good], [[images[0][:1]]])

@@ -47,9 +47,7 @@ def take(loader, count):
 
 def equal(one, other):
     one, other = one.to_dict(), other.to_dict()
-    return all(
-        torch.equal(v, other[k]) if isinstance(v, torch.Tensor) else v == other[k] for k, v in one.items()
-    )
+    return all(torch.equal(v, other[k]) if isinstance(v, torch.Tensor) else v == other[k] for k, v in one.items())
 
 
 def keys(batches):
@@ -118,9 +116,7 @@ def test_a_blend_draws_from_all_folders(load, folder, tmp_path):
 BAD = {
     "placeholders": {"images": []},
     "no_loss_token": {"messages": [{"role": "user", "content": "<image>"}]},
-    "too_long": {
-        "messages": [{"role": "user", "content": "<image>"}, {"role": "assistant", "content": "a" * 600}]
-    },
+    "too_long": {"messages": [{"role": "user", "content": "<image>"}, {"role": "assistant", "content": "a" * 600}]},
     "special_token": {"messages": [{"role": "user", "content": "<image><|im_end|>"}]},
     "messages": {"messages": []},
     "image": {"images": [picture(60, 60)[:-50]]},
@@ -155,9 +151,7 @@ def test_a_bad_sample_stops_the_run_with_one_line(load, tmp_path, workers, reaso
     path = with_bad([reason], tmp_path)
     loader = load(path, num_workers=workers, repeat=False)
     started = time.monotonic()
-    with pytest.raises(
-        BadSampleError, match=r"sample shard-000000.tar/s-00000 has .*bad/shard-000000.tar\)$"
-    ) as info:
+    with pytest.raises(BadSampleError, match=r"sample shard-000000.tar/s-00000 has .*bad/shard-000000.tar\)$") as info:
         list(loader)
     assert "\n" not in str(info.value)
     assert time.monotonic() - started < 60  # not after 100 samples skipped, and nobody hangs

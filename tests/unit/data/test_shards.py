@@ -89,8 +89,6 @@ def test_blends_that_cannot_work(tmp_path, written):
         write_blend([(tmp_path / "x", 1)], tmp_path / "b.yaml")
 
 
-@pytest.mark.parametrize(
-    "head", [b"GIF89a", b"BM1234", b"II*\0", b"RIFF\0\0\0\0WEBP", b"\x89PNG\r\n", b"\xff\xd8\xff"]
-)
+@pytest.mark.parametrize("head", [b"GIF89a", b"BM1234", b"II*\0", b"RIFF\0\0\0\0WEBP", b"\x89PNG\r\n", b"\xff\xd8\xff"])
 def test_suffixes(head):
     assert image_suffix(head) in ("gif", "bmp", "tif", "webp", "png", "jpg")

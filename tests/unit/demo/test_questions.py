@@ -29,9 +29,7 @@ def _oracle(scene: scenes.Scene, text: str) -> set[str]:
     colour = _named(low, {name: (name, *forms[:3]) for name, forms in COLOURS.items()})
     places = sorted({place(scene.form, t.cell) for t in scene.things}, key=len)
     where = next((p for p in reversed(places) if low.rstrip("?.").endswith(" " + p)), None)
-    things = [
-        t for t in scene.things if shape in (None, t.shape) and where in (None, place(scene.form, t.cell))
-    ]
+    things = [t for t in scene.things if shape in (None, t.shape) and where in (None, place(scene.form, t.cell))]
     yes_no = re.match(r"(o|a) \S+ é ", low)
     if not yes_no:
         things = [t for t in things if colour in (None, t.colour)]
@@ -61,18 +59,14 @@ def test_every_answer_is_the_only_one_and_right(seed):
                 if question.kind == "contagem":
                     assert question.answer in allowed, (scene, question)
                     feminine = question.text.startswith("Quantas")
-                    assert question.answer == questions.number(
-                        _NUMBERS[question.answer], "f" if feminine else "m"
-                    )
+                    assert question.answer == questions.number(_NUMBERS[question.answer], "f" if feminine else "m")
                 else:
                     assert allowed == {question.answer}, (scene, question)
     assert kinds == set(questions.KINDS)
 
 
 def test_the_oracle_sees_a_wrong_answer():
-    scene = scenes.Scene(
-        "quadrada", (scenes.Thing((0, 0), "cruz", "azul"), scenes.Thing((2, 2), "cruz", "preto"))
-    )
+    scene = scenes.Scene("quadrada", (scenes.Thing((0, 0), "cruz", "azul"), scenes.Thing((2, 2), "cruz", "preto")))
     assert _oracle(scene, "De que cor é a cruz?") == {"Azul", "Preta"}  # ambiguous, so it must never be asked
     assert all("a cruz?" not in q.text for q in questions.ask(scene, "cor", random.Random(0)))
 
@@ -104,9 +98,7 @@ def test_the_wording_is_european_portuguese():
     rng = random.Random(3)
     texts = [prose.prose(rng) for _ in range(100)] + ["\n".join(prose.scene_text(rng)) for _ in range(100)]
     for made in (samples.alignment_samples(80, 5), samples.sft_samples(80, 5), samples.eval_samples(80, 5)):
-        texts += [
-            part["text"] for s in made for m in s["messages"] for part in m["content"] if "text" in part
-        ]
+        texts += [part["text"] for s in made for m in s["messages"] for part in m["content"] if "text" in part]
     assert any("em baixo" in text for text in texts)
     for text in texts:
         assert not re.search(rf"\b(?:{_BRAZILIAN})\b", text), text

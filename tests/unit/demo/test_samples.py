@@ -30,9 +30,7 @@ def test_fields_and_pictures():
         assert sample["language"] == "pt-PT" and sample["source"] in samples.SHARES
         parts = [part for message in sample["messages"] for part in message["content"]]
         assert sum(part["type"] == "image" for part in parts) == len(sample["images"]) == 1
-        assert [m["role"] for m in sample["messages"]] == ["user", "assistant"] * (
-            len(sample["messages"]) // 2
-        )
+        assert [m["role"] for m in sample["messages"]] == ["user", "assistant"] * (len(sample["messages"]) // 2)
         image = Image.open(io.BytesIO(sample["images"][0]))
         assert image.size in {(256, 256), (256, 128), (128, 256)} and image.format in {"PNG", "JPEG"}
     assert len(keys) == 120
@@ -45,6 +43,4 @@ def test_an_evaluation_sample_is_one_question():
         assert sample["prompt"][0]["content"][-1]["text"] == sample["question"]
         assert sample["messages"][1]["content"][0]["text"] == sample["answer"]
     scenes = [sample["kind"] for sample in made if sample["source"] == "cenas"]
-    assert (
-        len(scenes) == 48 and all(scenes.count(kind) == 8 for kind in set(scenes)) and len(set(scenes)) == 6
-    )
+    assert len(scenes) == 48 and all(scenes.count(kind) == 8 for kind in set(scenes)) and len(set(scenes)) == 6
