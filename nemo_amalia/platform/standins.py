@@ -70,7 +70,7 @@ def _mend_core() -> None:
 
     import megatron.core.dist_checkpointing.strategies.filesystem_async as checkpoint_writer
 
-    # The first save starts a queue process; spawned, it imports all of Megatron again (13 s a rank), forked it does not.
+    # The first save starts a queue process; spawned, it imports all of Megatron again (13 s a rank).
     checkpoint_writer.get_write_results_queue.__wrapped__.__defaults__ = ("fork",)
     _mend_optimizer()
 

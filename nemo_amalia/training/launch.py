@@ -8,8 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validate import model_ranks, validate
+from nemo_amalia.data.shards import check_folder
 from nemo_amalia.training.console import CONSOLE_VARIABLE
 
 
@@ -22,6 +24,7 @@ def launch(run: RunConfig, overrides: list[str]) -> int:
     """Validate, start the ranks under torchrun and wait; returns their exit code. Raises ValueError first."""
     ranks = run.launch.ranks or _gpus() or model_ranks(run)
     validate(run, ranks)
+    check_places(run)
     threads = run.launch.threads or max(1, (os.cpu_count() or 1) // ranks)
     logs = Path(run.run_dir) / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -40,6 +43,16 @@ def launch(run: RunConfig, overrides: list[str]) -> int:
     with open(logs / "torchrun.log", "ab") as log:
         job = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
         return _follow(job, console, logs)
+
+
+def check_places(run: RunConfig) -> None:
+    """Raise ValueError for data that is not prepared, and for a checkpoint (to start from, or to resume) that is torn."""
+    check_folder(run.data.path)
+    latest_iteration(run.model.checkpoint)
+    assets_of(run.model.checkpoint)
+    own = Path(run.run_dir) / "checkpoints"
+    if (own / "latest_checkpointed_iteration.txt").is_file():
+        latest_iteration(own)
 
 
 def _follow(job: subprocess.Popen, console: Path, logs: Path) -> int:

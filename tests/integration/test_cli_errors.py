@@ -49,6 +49,24 @@ def test_an_empty_data_folder(places, tmp_path):
     assert code == 2 and len(errors) == 1 and "has no .tar shard" in errors[0]
 
 
+def test_a_torn_checkpoint(places, tmp_path):
+    """The folder is there, its iteration was cut off while it was written."""
+    from tiny_shards import conversations
+
+    from nemo_amalia.data.shards import write_shards
+
+    write_shards(conversations(4), tmp_path / "whole")
+    (tmp_path / "checkpoint" / "latest_checkpointed_iteration.txt").write_text("7")
+    (tmp_path / "checkpoint" / "iter_0000007").mkdir()
+    code, errors = amalia("train", "stage=sft_demo", "precision=fp32", *places, f"data.path={tmp_path}/whole")
+    assert code == 2 and len(errors) == 1 and "iter_0000007 is torn" in errors[0]
+
+
+def test_shards_without_an_index(places):
+    code, errors = amalia("train", "stage=sft_demo", "precision=fp32", *places)
+    assert code == 2 and len(errors) == 1 and "energon prepare" in errors[0]
+
+
 def test_help_comes_at_once():
     done = subprocess.run([*ROOT_MODULE, "--help"], capture_output=True, text=True, timeout=20)
     assert done.returncode == 0 and "amalia train stage=alignment" in done.stdout
