@@ -16,10 +16,10 @@ demo-base: setup
 	$(PY) -m demo.base
 
 test: setup
-	$(TEST_ENV) $(PY) -m pytest -m "not slow and not gpu" tests
+	$(TEST_ENV) $(PY) -m pytest --durations=10 -m "not slow and not gpu" tests
 
 test-all: setup
-	$(TEST_ENV) $(PY) -m pytest -m "not gpu" tests
+	$(TEST_ENV) $(PY) -m pytest --durations=20 -m "not gpu" tests
 
 test-gpu: setup
 	$(PY) -m pytest -m gpu tests/gpu

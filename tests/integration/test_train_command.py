@@ -52,6 +52,7 @@ def test_two_ranks_train_and_say_so(folder):
     assert (folder / "good" / "checkpoints" / "hf" / "tokenizer.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_bad_sample_stops_both_ranks_with_one_line(folder):
     done = train(folder, "bad", "bad_run", 50)
     errors = [line for line in done.stdout.splitlines() if line.startswith("error:")]
