@@ -70,9 +70,7 @@ def load(photo: Photo) -> Image.Image:
     package, folder = photo.package
     path = importlib.resources.files(package) / folder / photo.name
     if not path.is_file():
-        raise ValueError(
-            f"{photo.name} is not in {package}'s {folder}: install the versions of pyproject.toml"
-        )
+        raise ValueError(f"{photo.name} is not in {package}'s {folder}: install the versions of pyproject.toml")
     with path.open("rb") as stream:
         return Image.open(stream).convert("RGB")
 

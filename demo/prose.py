@@ -138,7 +138,7 @@ def statements(scene: Scene, rng: random.Random) -> list[str]:
 
 def scene_text(rng: random.Random, limit: int = 9) -> list[str]:
     """One training-side scene told in one way, and statements about it: the paragraphs of one document."""
-    scene = random_scene(rng, "train")
+    scene = random_scene(rng, "train", longest=5)
     if scene.word is not None and rng.random() < 0.4:  # more strings than the word list has
         scene = Scene(scene.form, scene.things, words.acronym(rng, "train"), scene.word_row)
     told = rng.choice((describe, raster, raster, lambda s: listing(s, rng)))(scene)
@@ -187,8 +187,4 @@ def tokenizer_corpus(seed: int, documents: int = 6000) -> list[str]:
     rng = random.Random(f"vocabulario-{seed}")
     made = ["\n".join(scene_text(rng)) if rng.random() < 0.6 else prose(rng) for _ in range(documents)]
     known = _VOCABULARY.split()
-    return (
-        made
-        + [" ".join(rng.sample(known, len(known))) for _ in range(400)]
-        + [capital(w) for w in known] * 300
-    )
+    return made + [" ".join(rng.sample(known, len(known))) for _ in range(400)] + [capital(w) for w in known] * 300

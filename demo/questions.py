@@ -125,18 +125,14 @@ def _places(scene: Scene, rng: random.Random) -> list[Question]:
         text = f"{ask} {article(thing.shape)} {name}?"
         asked.append(Question("posicao", f"onde {thing.shape} {thing.colour}", text, answer))
     if scene.word is not None:
-        asked.append(
-            Question("posicao", "onde palavra", "Onde está a palavra?", capital(row_place(scene.word_row)))
-        )
+        asked.append(Question("posicao", "onde palavra", "Onde está a palavra?", capital(row_place(scene.word_row))))
     return asked
 
 
 def _words(scene: Scene, rng: random.Random) -> list[Question]:
     if scene.word is None:
         return []
-    text = rng.choice(
-        ("Que palavra está escrita na imagem?", "Que palavra se lê?", "Que palavra está escrita?")
-    )
+    text = rng.choice(("Que palavra está escrita na imagem?", "Que palavra se lê?", "Que palavra está escrita?"))
     return [Question("palavra", "palavra", text, scene.word)]
 
 

@@ -27,17 +27,15 @@ def text_panel(rng: random.Random, side: Side, rows: int) -> tuple[Image.Image, 
     """A picture of 1 to 3 lines of text (words, acronyms, names), one a row; the lines; each letter's box."""
     width, height, scale = 256, 128 if rows == 1 else 256, 2
     shade = rng.randint(225, 255)
-    image = Image.new(
-        "RGB", (width * scale, height * scale), (shade, shade, min(255, shade + rng.randint(0, 12)))
-    )
+    image = Image.new("RGB", (width * scale, height * scale), (shade, shade, min(255, shade + rng.randint(0, 12))))
     draw = ImageDraw.Draw(image)
     lines, boxes = [], []
     for row in range(rows):
         draw_from = rng.random()
-        if draw_from < 0.55:
-            line = words.acronym(rng, side)
+        if draw_from < 0.6:
+            line = words.acronym(rng, side, longest=4)
         else:
-            line = rng.choice(words.words(side) if draw_from < 0.8 else words.names(side))
+            line = rng.choice(words.words(side, longest=4) if draw_from < 0.88 else words.names(side))
         band = height * scale / rows
         boxes += scenes.write(draw, line, (0.0, row * band, width * scale, (row + 1) * band), rng, scale)
         lines.append(line)
@@ -72,9 +70,7 @@ def _messages(turns: list[tuple[str, str]]) -> list[dict]:
     return messages
 
 
-def _sample(
-    key: str, source: str, image: Image.Image, turns: list[tuple[str, str]], rng: random.Random
-) -> dict:
+def _sample(key: str, source: str, image: Image.Image, turns: list[tuple[str, str]], rng: random.Random) -> dict:
     return {
         "key": key,
         "messages": _messages(turns),

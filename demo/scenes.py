@@ -38,7 +38,7 @@ COLOURS = {
 FORMS = {"quadrada": (256, 256, 3, 3), "larga": (256, 128, 1, 3), "alta": (128, 256, 3, 1)}
 _ROWS = ("em cima", "a meio", "em baixo")
 _COLUMNS = ("à esquerda", "ao centro", "à direita")
-_FONTS = ("DejaVuSans-Bold.ttf", "DejaVuSans.ttf", "DejaVuSansMono-Bold.ttf", "DejaVuSerif-Bold.ttf")
+_FONTS = ("DejaVuSans-Bold.ttf", "DejaVuSansMono-Bold.ttf")  # bold: a letter is 10 to 20 pixels to the tower
 
 
 @dataclass(frozen=True, order=True)
@@ -91,15 +91,15 @@ def colour_form(colour: str, gender: str, plural: bool = False) -> str:
     return feminine if gender == "f" else colour
 
 
-def random_scene(rng: random.Random, side: Side, word_share: float = 0.35) -> Scene:
-    """Draw a layout that lies on `side` (its word, if it has one, too)."""
+def random_scene(rng: random.Random, side: Side, word_share: float = 0.35, longest: int = 4) -> Scene:
+    """Draw a layout that lies on `side` (its word, of three to `longest` letters, if it has one, too)."""
     while True:
         form = rng.choices(("quadrada", "larga", "alta"), weights=(0.76, 0.12, 0.12))[0]
         _, _, rows, columns = FORMS[form]
         cells = [(row, column) for row in range(rows) for column in range(columns)]
         word = word_row = None
         if form == "quadrada" and rng.random() < word_share:
-            word, word_row = rng.choice(word_lists.words(side)), rng.randrange(3)
+            word, word_row = rng.choice(word_lists.words(side, longest)), rng.randrange(3)
             cells = [cell for cell in cells if cell[0] != word_row]
         count = rng.choice((1, 2, 3, 4) if form == "quadrada" and not word else (1, 2, 3))
         shapes = rng.sample(list(SHAPES), rng.choice((1, 2, 2, 3, 5)))  # few kinds: so that kinds repeat
@@ -153,23 +153,19 @@ def paint(scene: Scene, rng: random.Random) -> Painting:
     return Painting(image.reduce(scale), tuple(boxes))
 
 
-def write(
-    draw: ImageDraw.ImageDraw, text: str, frame: tuple[float, ...], rng: random.Random, scale: int
-) -> list:
+def write(draw: ImageDraw.ImageDraw, text: str, frame: tuple[float, ...], rng: random.Random, scale: int) -> list:
     """Write `text` as large as fits `frame`; returns (letter, box) with boxes in unscaled pixels."""
     left, top, right, bottom = frame
     name = rng.choice(_FONTS)
     probe = font(name, 100)
     box = probe.getbbox(text)
-    room = rng.uniform(0.80, 0.94)
-    size = int(
-        min((right - left) * room / (box[2] - box[0]), (bottom - top) * room / (box[3] - box[1])) * 100
-    )
+    room = rng.uniform(0.84, 0.94)
+    size = int(min((right - left) * room / (box[2] - box[0]), (bottom - top) * room / (box[3] - box[1])) * 100)
     face = font(name, size // 2 * 2)
     box = face.getbbox(text)
     spare_x, spare_y = right - left - (box[2] - box[0]), bottom - top - (box[3] - box[1])
-    x = left + spare_x * rng.uniform(0.35, 0.65) - box[0]
-    y = top + spare_y * rng.uniform(0.3, 0.7) - box[1]
+    x = left + spare_x * rng.uniform(0.42, 0.58) - box[0]
+    y = top + spare_y * rng.uniform(0.4, 0.6) - box[1]
     shade = rng.randint(0, 70)
     ink = tuple(max(0, shade + rng.randint(-20, 20)) for _ in range(3))
     draw.text((x, y), text, fill=ink, font=face)
@@ -201,10 +197,7 @@ def _draw_shape(draw, shape: str, x: float, y: float, radius: float, rgb, turn: 
 
 def _polar(count: int, start: float, radii: tuple[float, ...]) -> list[tuple[float, float]]:
     angles = [start + 2 * math.pi * i / count for i in range(count)]
-    return [
-        (math.cos(a) * radii[i % len(radii)], math.sin(a) * radii[i % len(radii)])
-        for i, a in enumerate(angles)
-    ]
+    return [(math.cos(a) * radii[i % len(radii)], math.sin(a) * radii[i % len(radii)]) for i, a in enumerate(angles)]
 
 
 def encode(image: Image.Image, rng: random.Random) -> bytes:

@@ -20,9 +20,7 @@ _GRID = tiny.TILE // tiny.PATCH
 _ORDINALS = ("primeira", "segunda", "terceira", "quarta", "quinta")
 
 
-def _patch_phrases(
-    boxes, size: tuple[int, int], view: tuple[float, float, float, float], whole
-) -> list[set[str]]:
+def _patch_phrases(boxes, size: tuple[int, int], view: tuple[float, float, float, float], whole) -> list[set[str]]:
     """For each of the view's patches, the phrases of what covers it; `whole` adds places and ordinals."""
     phrases: list[set[str]] = [set() for _ in range(_GRID * _GRID)]
     left, top, right, bottom = view
@@ -43,10 +41,10 @@ def _patch_phrases(
     return phrases
 
 
-def scene_record(index: int, seed: int) -> dict:
+def scene_record(index: int, seed: int, text_share: float = 0.45) -> dict:
     """A training-side picture: thumbnail and 2 tiles with content, patch phrases, facts and caption."""
     rng = random.Random(f"torre-{seed}-{index}")
-    if rng.random() < 0.8:
+    if rng.random() >= text_share:
         scene = scenes.random_scene(rng, "train")
         painting = scenes.paint(scene, rng)
         image, boxes, caption = painting.image, painting.boxes, questions.describe(scene)
@@ -55,25 +53,15 @@ def scene_record(index: int, seed: int) -> dict:
         image, lines, boxes = samples.text_panel(rng, "train", rng.choice((1, 2, 3)))
         caption, facts = "Texto: " + ", ".join(lines) + ".", {"nenhuma forma", "com texto"}
         wholes = (
-            [
-                {f"{_ORDINALS[i]} letra {letter}"} if i < 5 else set()
-                for line in lines
-                for i, letter in enumerate(line)
-            ]
+            [{f"{_ORDINALS[i]} letra {letter}"} if i < 5 else set() for line in lines for i, letter in enumerate(line)]
             if len(lines) == 1
             else [set() for line in lines for _ in line]
         )
     views = [(0.0, 0.0, float(image.width), float(image.height))]
-    half = [
-        (x, y, x + 128.0, y + 128.0) for y in range(0, image.height, 128) for x in range(0, image.width, 128)
-    ]
-    full = [
-        v for v in half if any(b[2] > v[0] and b[0] < v[2] and b[3] > v[1] and b[1] < v[3] for _, b in boxes)
-    ]
+    half = [(x, y, x + 128.0, y + 128.0) for y in range(0, image.height, 128) for x in range(0, image.width, 128)]
+    full = [v for v in half if any(b[2] > v[0] and b[0] < v[2] and b[3] > v[1] and b[1] < v[3] for _, b in boxes)]
     views += rng.sample(full, min(2, len(full)))
-    fine = image.resize(
-        (image.width * tiny.TILE // 128, image.height * tiny.TILE // 128), Image.Resampling.BICUBIC
-    )
+    fine = image.resize((image.width * tiny.TILE // 128, image.height * tiny.TILE // 128), Image.Resampling.BICUBIC)
     pixels, phrases = [], []
     for number, view in enumerate(views):
         if number == 0:
@@ -82,9 +70,7 @@ def scene_record(index: int, seed: int) -> dict:
             x, y = int(view[0] * tiny.TILE / 128), int(view[1] * tiny.TILE / 128)
             tile = fine.crop((x, y, x + tiny.TILE, y + tiny.TILE))
         pixels.append(np.asarray(tile).transpose(2, 0, 1))
-        phrases.append(
-            [sorted(p) for p in _patch_phrases(boxes, image.size, view, wholes if number == 0 else None)]
-        )
+        phrases.append([sorted(p) for p in _patch_phrases(boxes, image.size, view, wholes if number == 0 else None)])
     return {"pixels": pixels, "phrases": phrases, "facts": sorted(facts), "caption": caption}
 
 
@@ -123,12 +109,12 @@ class TextEncoder(nn.Module):
 class Contrast(nn.Module):
     """The tower with its three heads (patch, facts of the whole, caption) and the text encoder."""
 
-    def __init__(self):
+    def __init__(self, tower=None):
         super().__init__()
         from transformers import SiglipVisionModel
 
         width = tiny.VISION["hidden_size"]
-        self.tower = SiglipVisionModel(tiny.vision_config())
+        self.tower = tower or SiglipVisionModel(tiny.vision_config())
         self.text = TextEncoder(width)
         self.heads = nn.ModuleDict({name: nn.Linear(width, width) for name in ("patch", "facts", "caption")})
         self.scale = nn.ParameterDict({name: nn.Parameter(torch.tensor(2.3)) for name in self.heads})
@@ -173,13 +159,9 @@ def batch_losses(model: Contrast, tokenizer, records: list[dict], device: str) -
     each = facts.repeat_interleave(_GRID * _GRID, 0)
     same = torch.tensor([[a == b for b in captions] for a in captions]).float().to(device)
     return {
-        "patch": model.loss(
-            "patch", features.flatten(0, 1), texts[: len(names)], _matches(rows, names, device)
-        ),
+        "patch": model.loss("patch", features.flatten(0, 1), texts[: len(names)], _matches(rows, names, device)),
         "facts": model.loss("facts", thumbnails.flatten(0, 1), texts[len(names) :], each),
-        "caption": model.loss(
-            "caption", thumbnails.mean(1), _encode(model, tokenizer, captions, device), same
-        ),
+        "caption": model.loss("caption", thumbnails.mean(1), _encode(model, tokenizer, captions, device), same),
     }
 
 
@@ -196,13 +178,20 @@ def patch_accuracy(model: Contrast, tokenizer, records: list[dict], device: str)
 
 
 def train_tower(
-    tokenizer, records: list[dict], steps: int, device: str, seed: int = 0, batch: int = 48, log=print
+    tokenizer,
+    records: list[dict],
+    steps: int,
+    device: str,
+    seed: int = 0,
+    start=None,
+    batch: int = 48,
+    log=print,
 ):
-    """Train a fresh tower on the records; returns the SiglipVisionModel in fp32 on the CPU."""
+    """Train a fresh tower, or `start` further, on the records; returns it in fp32 on the CPU."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
     checked, records = records[:128], records[128:]
-    model = Contrast().to(device)
+    model = Contrast(start).to(device)
     made = optimizers(model, muon_lr=3e-3, adam_lr=2e-3)
     schedule, average = Schedule(made, steps), {}
     order: list[int] = []

@@ -48,10 +48,10 @@ _ACRONYM_LETTERS = "ABCDEFGHIJLMNOPQRSTUVXZ"
 
 
 @functools.cache
-def words(side: Side) -> tuple[str, ...]:
-    """The capitalised words of three to five plain letters that lie on `side`."""
+def words(side: Side, longest: int = 5) -> tuple[str, ...]:
+    """The words of three to `longest` (at most five) plain letters that lie on `side`, in capitals."""
     plain = {word.upper() for word in _WORDS.split() if re.fullmatch(r"[a-z]{3,5}", word)}
-    return tuple(sorted(word for word in plain if side_of(word) == side))
+    return tuple(sorted(word for word in plain if side_of(word) == side and len(word) <= longest))
 
 
 @functools.cache
@@ -68,10 +68,10 @@ def names(side: Side) -> tuple[str, ...]:
     return tuple(sorted(name for name in single if side_of(name) == side))
 
 
-def acronym(rng: random.Random, side: Side) -> str:
-    """A made-up acronym of three to five capitals that lies on `side` and is no word of either side."""
+def acronym(rng: random.Random, side: Side, longest: int = 5) -> str:
+    """A made-up acronym of three to `longest` (4 or 5) capitals, on `side` and no word of either side."""
     taken = {*words("train"), *words("eval")}
     while True:
-        text = "".join(rng.choices(_ACRONYM_LETTERS, k=rng.choice((3, 3, 4, 4, 5))))
+        text = "".join(rng.choices(_ACRONYM_LETTERS, k=rng.choice((3, 3, 4, 4, 5) if longest == 5 else (3, 4, 4))))
         if side_of(text) == side and text not in taken:
             return text

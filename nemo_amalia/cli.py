@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
 from pathlib import Path
 
@@ -35,38 +37,71 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+@contextlib.contextmanager
+def libraries_to(log: Path):
+    """While libraries load and convert, what they print goes to a file; what we say goes to the terminal."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with open(log, "ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, descriptor in enumerate(kept, start=1):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+
+
+def log_beside(out: Path) -> Path:
+    """runs/x/base -> runs/x/base.log. Raises ValueError where that cannot be written."""
+    log = out.with_name(out.name + ".log")
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.touch()
+    except OSError as error:
+        raise ValueError(f"--out {out} cannot be written ({error.strerror}): choose another folder") from error
+    return log
+
+
 def run_import(arguments: argparse.Namespace) -> int:
     """amalia import."""
     if (arguments.hf is None) == (arguments.vision is None and arguments.llm is None):
         raise ValueError("amalia import takes either --hf DIR, or --vision DIR and --llm DIR")
     if arguments.hf is None and (arguments.vision is None or arguments.llm is None):
         raise ValueError("--vision and --llm go together: one gives the tower, the other the decoder")
-    from nemo_amalia.platform import prepare
+    with libraries_to(log_beside(arguments.out)):
+        from nemo_amalia.platform import prepare
 
-    prepare()
-    from nemo_amalia.bridge.import_hf import import_checkpoint
+        prepare()
+        from nemo_amalia.bridge.import_hf import import_checkpoint
 
-    import_checkpoint(
-        hf=arguments.hf,
-        vision=arguments.vision,
-        llm=arguments.llm,
-        out=arguments.out,
-        max_tiles=arguments.max_tiles,
-        seed=arguments.seed,
-        dtype=arguments.dtype,
-    )
+        import_checkpoint(
+            hf=arguments.hf,
+            vision=arguments.vision,
+            llm=arguments.llm,
+            out=arguments.out,
+            max_tiles=arguments.max_tiles,
+            seed=arguments.seed,
+            dtype=arguments.dtype,
+        )
     print(f"imported to {arguments.out}")
     return 0
 
 
 def run_export(arguments: argparse.Namespace) -> int:
     """amalia export."""
-    from nemo_amalia.platform import prepare
+    with libraries_to(log_beside(arguments.out)):
+        from nemo_amalia.platform import prepare
 
-    prepare()
-    from nemo_amalia.bridge.export_hf import export_checkpoint
+        prepare()
+        from nemo_amalia.bridge.export_hf import export_checkpoint
 
-    export_checkpoint(arguments.checkpoint, arguments.out)
+        export_checkpoint(arguments.checkpoint, arguments.out)
     print(f"exported to {arguments.out}")
     return 0
 
