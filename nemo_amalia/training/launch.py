@@ -46,7 +46,7 @@ def launch(run: RunConfig, overrides: list[str]) -> int:
 
 
 def check_places(run: RunConfig) -> None:
-    """Raise ValueError for data that is not prepared, and for a checkpoint, to start from or to resume, that is torn."""
+    """Raise ValueError for data that is not prepared and for a torn checkpoint, to start from or to resume."""
     check_folder(run.data.path)
     latest_iteration(run.model.checkpoint)
     assets_of(run.model.checkpoint)

@@ -19,7 +19,7 @@ def run(tmp_path):
         f"model.checkpoint={tmp_path}/checkpoint",
         f"data.path={tmp_path}/data",
     ]
-    return compose(["stage=sft_demo", "precision=fp32", *places])
+    return compose(["stage=sft_demo", "stage.global_batch_size=4", "precision=fp32", *places])
 
 
 def refused(run, world, said, **changes):
