@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 TEST_ENV := TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: setup demo demo-base test test-all test-gpu check clean
+.PHONY: setup demo demo-base test test-all check clean
 
 setup: .venv/.ready
 
@@ -20,9 +20,6 @@ test: setup
 
 test-all: setup
 	$(TEST_ENV) $(PY) -m pytest --durations=20 -m "not gpu" tests
-
-test-gpu: setup
-	$(PY) -m pytest -m gpu tests/gpu
 
 check: setup
 	.venv/bin/ruff check .
