@@ -12,10 +12,10 @@ from babel import Locale
 
 from demo import words
 from demo.questions import article, capital, describe, full_name, number
-from demo.scenes import FORMS, SHAPES, Scene, colour_form, place, random_scene, row_place
+from demo.scenes import COLOURS, FORMS, SHAPES, Scene, colour_form, place, random_scene, row_place
 from demo.split import side_of
 
-_ORDINALS = ("primeira", "segunda", "terceira", "quarta", "quinta")
+_ORDINALS = ("primeira", "segunda", "terceira", "quarta")
 
 _SENTENCES = (
     "O comboio parte de Lisboa às nove horas e chega ao Porto antes do meio-dia.",
@@ -46,7 +46,8 @@ _SENTENCES = (
 _VOCABULARY = (
     "que qual quais quantos quantas onde como quem cor cores forma formas imagem fotografia diz diz-me "
     "descreve vê vês vê-se se lê escrita escrito escritas palavra texto sítio está estão há algum alguma "
-    "alguns algumas na no mostra é são preto branco a de do da o um uma"
+    "alguns algumas na no mostra é são preto branco a de do da o um uma cima baixo direita esquerda "
+    "nenhum nenhuma dois duas três quatro sim não"
 )
 
 
@@ -138,9 +139,7 @@ def statements(scene: Scene, rng: random.Random) -> list[str]:
 
 def scene_text(rng: random.Random, limit: int = 9) -> list[str]:
     """One training-side scene told in one way, and statements about it: the paragraphs of one document."""
-    scene = random_scene(rng, "train", longest=5)
-    if scene.word is not None and rng.random() < 0.4:  # more strings than the word list has
-        scene = Scene(scene.form, scene.things, words.acronym(rng, "train"), scene.word_row)
+    scene = random_scene(rng, "train")
     told = rng.choice((describe, raster, raster, lambda s: listing(s, rng)))(scene)
     after = statements(scene, rng)[:limit]
     if told != (plain := describe(scene)) and rng.random() < 0.3:
@@ -149,32 +148,25 @@ def scene_text(rng: random.Random, limit: int = 9) -> list[str]:
 
 
 def word_text(rng: random.Random) -> list[str]:
-    """One to three strings told in lines, or one spelt in any order, and statements that write them again."""
-    lines = [_any_string(rng) for _ in range(rng.choice((1, 1, 2, 3)))]
+    """One or two strings told in lines, or one spelt in any order, and statements that write them again."""
+    lines = [words.any_string(rng, "train") for _ in range(rng.choice((1, 1, 2)))]
     if len(lines) == 1:
         spelt = [f"{nth} letra {letter}" for nth, letter in zip(_ORDINALS, lines[0], strict=False)]
         rng.shuffle(spelt)
         by_letters = ", ".join(spelt) + "."
         told = rng.choice((f"Texto: {lines[0]}.", "texto " + "-".join(lines[0]) + "."))
-        if lines[0].isupper() and rng.random() < 0.5:
+        if rng.random() < 0.5:
             told = by_letters
         name = rng.choice(("Texto escrito", "Palavra escrita"))
         after = [f"{name}:\n{lines[0]}", f"Está escrito {lines[0]}.", f"Texto:\n{lines[0]}"]
         rng.shuffle(after)
         return [told, *after[:2]]
-    places = [row_place(row) for row in ((0, 2) if len(lines) == 2 else (0, 1, 2))]
+    places = [row_place(row) for row in range(len(lines))]
     told = "; ".join(f"{where}, {line}" for where, line in zip(places, lines, strict=True))
     told = rng.choice(("Texto: " + ", ".join(lines), capital(told))) + "."
     after = [f"Texto {where}:\n{line}" for where, line in zip(places, lines, strict=True)]
     rng.shuffle(after)
     return [told, *after]
-
-
-def _any_string(rng: random.Random) -> str:
-    kind = rng.random()
-    if kind < 0.6:
-        return words.acronym(rng, "train")
-    return rng.choice(words.words("train") if kind < 0.85 else words.names("train"))
 
 
 def prose(rng: random.Random) -> str:
@@ -186,5 +178,6 @@ def tokenizer_corpus(seed: int, documents: int = 6000) -> list[str]:
     """The text on which the tokenizer is trained."""
     rng = random.Random(f"vocabulario-{seed}")
     made = ["\n".join(scene_text(rng)) if rng.random() < 0.6 else prose(rng) for _ in range(documents)]
-    known = _VOCABULARY.split()
+    known = _VOCABULARY.split() + [form for colour in COLOURS for form in (colour, *COLOURS[colour][:3])]
+    known += [name for shape in SHAPES for name in (shape, SHAPES[shape][1])]
     return made + [" ".join(rng.sample(known, len(known))) for _ in range(400)] + [capital(w) for w in known] * 300

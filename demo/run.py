@@ -7,11 +7,13 @@ are here, everything about training is in conf/stage/{alignment,sft}_demo.yaml.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -28,18 +30,38 @@ class Demo:
 
     def __init__(self, folder: Path, questions: int):
         self.folder, self.questions = folder, questions
+        self.begin = time.perf_counter()
         self.seconds: dict[str, float] = {}
 
-    def step(self, name: str, what: str, *commands: list[str]) -> None:
-        """Run commands one after the other and note how long they took together."""
+    def step(self, name: str, what: str, command: list[str]) -> None:
+        """Run a command and note how long it took."""
         print(f"\n== {what}", flush=True)
         start = time.perf_counter()
-        for command in commands:
-            done = subprocess.run(command, cwd=ROOT)
-            if done.returncode:
-                sys.exit(f"demo: {' '.join(command[:4])} ended with code {done.returncode}")
+        self.check(command, subprocess.run(command, cwd=ROOT).returncode)
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-        print(f"   {self.seconds[name]:.0f} s", flush=True)
+        print(f"   {time.perf_counter() - start:.0f} s", flush=True)
+
+    @contextlib.contextmanager
+    def beside(self, name: str, what: str, command: list[str]):
+        """Run a command while the steps of the block run; counts only the seconds by which it outlasts them."""
+        print(f"\n== {what} (beside the next steps)", flush=True)
+        with tempfile.TemporaryFile("w+") as said:
+            running = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
+            try:
+                yield
+                start = time.perf_counter()
+                running.wait()
+            finally:
+                running.kill()
+            self.seconds[name] = time.perf_counter() - start
+            said.seek(0)
+            print(f"\n== {what}: done\n{said.read().rstrip()}", flush=True)
+            self.check(command, running.returncode)
+
+    def check(self, command: list[str], code: int) -> None:
+        """End the demo where a command failed."""
+        if code:
+            sys.exit(f"demo: {' '.join(command[:4])} ended with code {code}")
 
     def amalia(self, *words) -> list[str]:
         """The command line of the product."""
@@ -65,15 +87,15 @@ class Demo:
         data = self.python(
             "demo.build_data", "--out", f / "data", "--alignment", ALIGNMENT_SAMPLES, "--sft", SFT_SAMPLES
         )
-        self.step("data", "draw scenes, texts and photographs; write shards", data)
-        take = ["--vision", BASE / "vision", "--llm", BASE / "decoder", "--max-tiles", MAX_TILES, "--dtype", "fp32"]
-        self.step("import", "import tower and decoder", self.amalia("import", *take, "--out", f / "base"))
-        self.step(
-            "export",
-            "export what is not trained yet",
-            self.amalia("export", "--checkpoint", f / "base", "--out", f / "hf_before"),
-        )
-        self.step("answers", "ask it", self.answer(f / "hf_before", "before"))
+        with self.beside("data", "draw scenes, texts and photographs; write shards", data):
+            take = ["--vision", BASE / "vision", "--llm", BASE / "decoder", "--max-tiles", MAX_TILES, "--dtype", "fp32"]
+            self.step("import", "import tower and decoder", self.amalia("import", *take, "--out", f / "base"))
+            self.step(
+                "export",
+                "export what is not trained yet",
+                self.amalia("export", "--checkpoint", f / "base", "--out", f / "hf_before"),
+            )
+            self.step("answers", "ask it", self.answer(f / "hf_before", "before"))
         stage1 = self.train("alignment", f / "base", f / "data" / "alignment")
         self.step("alignment", "stage 1: connector, thumbnails, captions", stage1)
         stage2 = self.train("sft", f / "alignment" / "checkpoints", f / "data" / "sft")
@@ -84,7 +106,8 @@ class Demo:
         self.step("answers", "ask it again", self.answer(f / "hf", "after"))
         self.write_facts()
         self.step("report", "report", self.python("demo.report", "--run", f, "--out", f / "report"))
-        print(f"\ndemo: {sum(self.seconds.values()) / 60:.1f} minutes; open {f / 'report' / 'report.html'}")
+        minutes = (time.perf_counter() - self.begin) / 60
+        print(f"\ndemo: {minutes:.1f} minutes; open {f / 'report' / 'report.html'}")
 
     def write_facts(self) -> None:
         """What the report says about the run, measured here."""

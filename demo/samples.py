@@ -24,18 +24,14 @@ _POOL_FROM = 400
 
 
 def text_panel(rng: random.Random, side: Side, rows: int) -> tuple[Image.Image, list[str], tuple]:
-    """A picture of 1 to 3 lines of text (words, acronyms, names), one a row; the lines; each letter's box."""
+    """A picture of 1 or 2 lines of text (words, acronyms, names), one a row; the lines; each letter's box."""
     width, height, scale = 256, 128 if rows == 1 else 256, 2
     shade = rng.randint(225, 255)
     image = Image.new("RGB", (width * scale, height * scale), (shade, shade, min(255, shade + rng.randint(0, 12))))
     draw = ImageDraw.Draw(image)
     lines, boxes = [], []
     for row in range(rows):
-        draw_from = rng.random()
-        if draw_from < 0.6:
-            line = words.acronym(rng, side, longest=4)
-        else:
-            line = rng.choice(words.words(side, longest=4) if draw_from < 0.88 else words.names(side))
+        line = words.any_string(rng, side)
         band = height * scale / rows
         boxes += scenes.write(draw, line, (0.0, row * band, width * scale, (row + 1) * band), rng, scale)
         lines.append(line)
@@ -46,10 +42,9 @@ def _panel_questions(lines: list[str], rng: random.Random) -> list[Question]:
     if len(lines) == 1:
         text = rng.choice(("Que texto está escrito?", "O que está escrito na imagem?"))
         return [Question("texto", "texto", text, lines[0])]
-    rows = (0, 2) if len(lines) == 2 else (0, 1, 2)
     asked = [
         Question("texto", f"texto {row}", f"Que texto está {scenes.row_place(row)}?", line)
-        for row, line in zip(rows, lines, strict=True)
+        for row, line in enumerate(lines)
     ]
     rng.shuffle(asked)
     return asked
@@ -91,7 +86,7 @@ def _picture(source: str, rng: random.Random, side: Side):
             lambda: questions.conversation(scene, rng, rng.choice((6, 7, 8))),
         )
     if source == "texto":
-        image, lines, _ = text_panel(rng, side, rng.choice((1, 2, 3)))
+        image, lines, _ = text_panel(rng, side, rng.choice((1, 2)))
         return image, _panel_caption(lines), lambda: _panel_questions(lines, rng)
     photo = photos.random_photo(rng, side)
     return photos.crop(photo, rng), photo.caption, lambda: photos.ask(photo, rng)

@@ -1,5 +1,6 @@
 """Drawn scenes: one to four shapes in the cells of a grid, sometimes with a word, and how they are painted.
 
+A cell is as large as a tile of the tiny model: a shape lies in one tile, the four letters of a word in two.
 A scene's layout (shapes, colours, cells, word) is what the split hashes; the painting (background, sizes,
 jitter, font) comes from a second random stream and never decides an answer.
 """
@@ -35,10 +36,10 @@ COLOURS = {
     "laranja": ("laranja", "laranja", "laranja", (246, 134, 28)),
 }
 #: Image form -> (width, height, rows, columns of cells).
-FORMS = {"quadrada": (256, 256, 3, 3), "larga": (256, 128, 1, 3), "alta": (128, 256, 3, 1)}
-_ROWS = ("em cima", "a meio", "em baixo")
-_COLUMNS = ("à esquerda", "ao centro", "à direita")
-_FONTS = ("DejaVuSans-Bold.ttf", "DejaVuSansMono-Bold.ttf")  # bold: a letter is 10 to 20 pixels to the tower
+FORMS = {"quadrada": (256, 256, 2, 2), "larga": (256, 128, 1, 2), "alta": (128, 256, 2, 1)}
+_ROWS = ("em cima", "em baixo")
+_COLUMNS = ("à esquerda", "à direita")
+_FONTS = ("DejaVuSans-Bold.ttf", "DejaVuSansMono-Bold.ttf")  # bold: a letter is 10 pixels wide in a thumbnail
 
 
 @dataclass(frozen=True, order=True)
@@ -67,14 +68,12 @@ class Scene:
 
 
 def place(form: str, cell: tuple[int, int]) -> str:
-    """The pt-PT name of a cell: "em cima à esquerda", "ao centro", "em baixo à direita"..."""
+    """The pt-PT name of a cell: "em cima à esquerda", "à direita", "em baixo"..."""
     row, column = cell
     if form == "larga":
         return _COLUMNS[column]
     if form == "alta":
-        return "ao centro" if row == 1 else _ROWS[row]
-    if cell == (1, 1):
-        return "ao centro"
+        return _ROWS[row]
     return f"{_ROWS[row]} {_COLUMNS[column]}"
 
 
@@ -91,17 +90,19 @@ def colour_form(colour: str, gender: str, plural: bool = False) -> str:
     return feminine if gender == "f" else colour
 
 
-def random_scene(rng: random.Random, side: Side, word_share: float = 0.35, longest: int = 4) -> Scene:
-    """Draw a layout that lies on `side` (its word, of three to `longest` letters, if it has one, too)."""
+def random_scene(rng: random.Random, side: Side, word_share: float = 0.35) -> Scene:
+    """Draw a layout that lies on `side`; so does its word, if it has one (in training half are acronyms)."""
     while True:
         form = rng.choices(("quadrada", "larga", "alta"), weights=(0.76, 0.12, 0.12))[0]
         _, _, rows, columns = FORMS[form]
         cells = [(row, column) for row in range(rows) for column in range(columns)]
         word = word_row = None
         if form == "quadrada" and rng.random() < word_share:
-            word, word_row = rng.choice(word_lists.words(side, longest)), rng.randrange(3)
+            word, word_row = rng.choice(word_lists.words(side)), rng.randrange(rows)
+            if side == "train" and rng.random() < 0.5:  # many more strings than the list has
+                word = word_lists.acronym(rng, side)
             cells = [cell for cell in cells if cell[0] != word_row]
-        count = rng.choice((1, 2, 3, 4) if form == "quadrada" and not word else (1, 2, 3))
+        count = rng.randint(1, len(cells))
         shapes = rng.sample(list(SHAPES), rng.choice((1, 2, 2, 3, 5)))  # few kinds: so that kinds repeat
         picked = rng.sample(cells, count)
         things = (Thing(cell, rng.choice(shapes), rng.choice(list(COLOURS))) for cell in picked)
@@ -137,7 +138,7 @@ def paint(scene: Scene, rng: random.Random) -> Painting:
     boxes = []
     cell_w, cell_h = width * scale / columns, height * scale / rows
     for thing in scene.things:
-        radius = min(cell_w, cell_h) * rng.uniform(0.35, 0.44)
+        radius = min(cell_w, cell_h) * rng.uniform(0.33, 0.44)
         row, column = thing.cell
         x = (column + 0.5) * cell_w + rng.uniform(-1, 1) * (cell_w / 2 - radius) * 0.6
         y = (row + 0.5) * cell_h + rng.uniform(-1, 1) * (cell_h / 2 - radius) * 0.6
@@ -154,25 +155,28 @@ def paint(scene: Scene, rng: random.Random) -> Painting:
 
 
 def write(draw: ImageDraw.ImageDraw, text: str, frame: tuple[float, ...], rng: random.Random, scale: int) -> list:
-    """Write `text` as large as fits `frame`; returns (letter, box) with boxes in unscaled pixels."""
+    """Write `text` over `frame`, evenly spaced as on a sign; returns (letter, box), boxes in unscaled pixels."""
     left, top, right, bottom = frame
     name = rng.choice(_FONTS)
-    probe = font(name, 100)
-    box = probe.getbbox(text)
-    room = rng.uniform(0.84, 0.94)
-    size = int(min((right - left) * room / (box[2] - box[0]), (bottom - top) * room / (box[3] - box[1])) * 100)
-    face = font(name, size // 2 * 2)
-    box = face.getbbox(text)
-    spare_x, spare_y = right - left - (box[2] - box[0]), bottom - top - (box[3] - box[1])
-    x = left + spare_x * rng.uniform(0.42, 0.58) - box[0]
-    y = top + spare_y * rng.uniform(0.4, 0.6) - box[1]
+    pitch = (right - left) / len(text)
+    drawn = [font(name, 100).getbbox(letter) for letter in text]
+    room = rng.uniform(0.74, 0.9)
+    high = max(box[3] for box in drawn) - min(box[1] for box in drawn)
+    size = min(pitch * room / max(box[2] - box[0] for box in drawn), (bottom - top) * 0.85 / high) * 100
+    face = font(name, int(size) // 2 * 2)
+    above = min(face.getbbox(letter)[1] for letter in text)
+    under = max(face.getbbox(letter)[3] for letter in text)
+    y = top + (bottom - top - (under - above)) * rng.uniform(0.35, 0.65) - above
+    shift = pitch * (1 - room) * rng.uniform(-0.5, 0.5)
     shade = rng.randint(0, 70)
     ink = tuple(max(0, shade + rng.randint(-20, 20)) for _ in range(3))
-    draw.text((x, y), text, fill=ink, font=face)
     letters = []
     for index, letter in enumerate(text):
-        start, end = x + face.getlength(text[:index]), x + face.getlength(text[: index + 1])
-        letters.append((letter, (start / scale, (y + box[1]) / scale, end / scale, (y + box[3]) / scale)))
+        box = face.getbbox(letter)
+        x = left + (index + 0.5) * pitch + shift - (box[2] + box[0]) / 2
+        draw.text((x, y), letter, fill=ink, font=face)
+        corners = (x + box[0], y + box[1], x + box[2], y + box[3])
+        letters.append((letter, tuple(corner / scale for corner in corners)))
     return letters
 
 

@@ -17,7 +17,7 @@ from demo import questions, samples, scenes, tiny
 from demo.muon import Schedule, optimizers
 
 _GRID = tiny.TILE // tiny.PATCH
-_ORDINALS = ("primeira", "segunda", "terceira", "quarta", "quinta")
+_ORDINALS = ("primeira", "segunda", "terceira", "quarta")
 
 
 def _patch_phrases(boxes, size: tuple[int, int], view: tuple[float, float, float, float], whole) -> list[set[str]]:
@@ -50,13 +50,14 @@ def scene_record(index: int, seed: int, text_share: float = 0.45) -> dict:
         image, boxes, caption = painting.image, painting.boxes, questions.describe(scene)
         wholes, facts = _scene_facts(scene)
     else:
-        image, lines, boxes = samples.text_panel(rng, "train", rng.choice((1, 2, 3)))
+        image, lines, boxes = samples.text_panel(rng, "train", rng.choice((1, 2)))
         caption, facts = "Texto: " + ", ".join(lines) + ".", {"nenhuma forma", "com texto"}
-        wholes = (
-            [{f"{_ORDINALS[i]} letra {letter}"} if i < 5 else set() for line in lines for i, letter in enumerate(line)]
-            if len(lines) == 1
-            else [set() for line in lines for _ in line]
-        )
+        places = ["texto"] if len(lines) == 1 else [f"texto {scenes.row_place(row)}" for row in range(len(lines))]
+        wholes = [
+            {f"{_ORDINALS[i]} letra {letter}", where}
+            for line, where in zip(lines, places, strict=True)
+            for i, letter in enumerate(line)
+        ]
     views = [(0.0, 0.0, float(image.width), float(image.height))]
     half = [(x, y, x + 128.0, y + 128.0) for y in range(0, image.height, 128) for x in range(0, image.width, 128)]
     full = [v for v in half if any(b[2] > v[0] and b[0] < v[2] and b[3] > v[1] and b[1] < v[3] for _, b in boxes)]
@@ -109,12 +110,12 @@ class TextEncoder(nn.Module):
 class Contrast(nn.Module):
     """The tower with its three heads (patch, facts of the whole, caption) and the text encoder."""
 
-    def __init__(self, tower=None):
+    def __init__(self):
         super().__init__()
         from transformers import SiglipVisionModel
 
         width = tiny.VISION["hidden_size"]
-        self.tower = tower or SiglipVisionModel(tiny.vision_config())
+        self.tower = SiglipVisionModel(tiny.vision_config())
         self.text = TextEncoder(width)
         self.heads = nn.ModuleDict({name: nn.Linear(width, width) for name in ("patch", "facts", "caption")})
         self.scale = nn.ParameterDict({name: nn.Parameter(torch.tensor(2.3)) for name in self.heads})
@@ -177,21 +178,12 @@ def patch_accuracy(model: Contrast, tokenizer, records: list[dict], device: str)
     return sum(checked) / len(checked)
 
 
-def train_tower(
-    tokenizer,
-    records: list[dict],
-    steps: int,
-    device: str,
-    seed: int = 0,
-    start=None,
-    batch: int = 48,
-    log=print,
-):
-    """Train a fresh tower, or `start` further, on the records; returns it in fp32 on the CPU."""
+def train_tower(tokenizer, records: list[dict], steps: int, device: str, seed: int = 0, batch: int = 48, log=print):
+    """Train a fresh tower on the records; returns it in fp32 on the CPU."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
     checked, records = records[:128], records[128:]
-    model = Contrast(start).to(device)
+    model = Contrast().to(device)
     made = optimizers(model, muon_lr=3e-3, adam_lr=2e-3)
     schedule, average = Schedule(made, steps), {}
     order: list[int] = []

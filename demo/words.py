@@ -8,7 +8,9 @@ from babel import Locale
 
 from demo.split import Side, side_of
 
-#: Common words of three to five letters without accents, drawn in capitals.
+LETTERS = 4  # of every string that is drawn: two to a tile
+
+#: Common words without accents; those of four letters are drawn, in capitals.
 _WORDS = """
 abril agora ainda ajuda alga algo alto aluno amigo amor anel anjo ano antes apito arco areia arma arte asa
 atlas atum aula autor aves azeda bacia baile balde balsa banco banda banho barba barca barco barro base bata
@@ -48,30 +50,38 @@ _ACRONYM_LETTERS = "ABCDEFGHIJLMNOPQRSTUVXZ"
 
 
 @functools.cache
-def words(side: Side, longest: int = 5) -> tuple[str, ...]:
-    """The words of three to `longest` (at most five) plain letters that lie on `side`, in capitals."""
-    plain = {word.upper() for word in _WORDS.split() if re.fullmatch(r"[a-z]{3,5}", word)}
-    return tuple(sorted(word for word in plain if side_of(word) == side and len(word) <= longest))
+def words(side: Side) -> tuple[str, ...]:
+    """The words of four plain letters that lie on `side`, in capitals."""
+    plain = {word.upper() for word in _WORDS.split() if len(word) == LETTERS}
+    return tuple(sorted(word for word in plain if side_of(word) == side))
 
 
 @functools.cache
 def names(side: Side) -> tuple[str, ...]:
-    """Names of countries, languages, months, weekdays and cities of Babel's pt_PT data that lie on `side`.
+    """Countries, languages, months, weekdays and cities of Babel's pt_PT data that lie on `side`, in capitals.
 
-    Only single words of three to nine letters: longer ones would be drawn too small for the tiny tiles.
+    Only names of four plain letters: longer ones would be drawn too small for the tiny tiles.
     """
     locale = Locale("pt", "PT")
     found: set[str] = set(locale.territories.values()) | set(locale.languages.values())
     found |= set(locale.months["format"]["wide"].values()) | set(locale.days["format"]["wide"].values())
     found |= {zone["city"] for zone in locale.time_zones.values() if "city" in zone}
-    single = {name for name in found if re.fullmatch(r"[^\W\d_]{3,9}", name) and name.isprintable()}
-    return tuple(sorted(name for name in single if side_of(name) == side))
+    plain = {name.upper() for name in found if re.fullmatch(r"[A-Za-z]{4}", name)}
+    return tuple(sorted(name for name in plain if side_of(name) == side))
 
 
-def acronym(rng: random.Random, side: Side, longest: int = 5) -> str:
-    """A made-up acronym of three to `longest` (4 or 5) capitals, on `side` and no word of either side."""
-    taken = {*words("train"), *words("eval")}
+def acronym(rng: random.Random, side: Side) -> str:
+    """A made-up acronym of four capitals, on `side` and no word of either side."""
+    taken = {*words("train"), *words("eval"), *names("train"), *names("eval")}
     while True:
-        text = "".join(rng.choices(_ACRONYM_LETTERS, k=rng.choice((3, 3, 4, 4, 5) if longest == 5 else (3, 4, 4))))
+        text = "".join(rng.choices(_ACRONYM_LETTERS, k=LETTERS))
         if side_of(text) == side and text not in taken:
             return text
+
+
+def any_string(rng: random.Random, side: Side) -> str:
+    """A word, a name or, most often, an acronym: whoever reads acronyms reads words never seen."""
+    kind = rng.random()
+    if kind < 0.6:
+        return acronym(rng, side)
+    return rng.choice(words(side) if kind < 0.85 else names(side))

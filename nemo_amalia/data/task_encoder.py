@@ -84,7 +84,7 @@ class AmaliaTaskEncoder(TaskEncoder):
         self.on_bad_sample = check_policy("on_bad_sample", on_bad_sample)
         self.decode_in_worker = decode_in_worker
 
-    @stateless(restore_seeds=True)
+    @stateless  # nothing in it is random, and to seed every library once a sample costs a quarter of a worker
     def encode_sample(self, record: CookedRecord) -> EncodedRecord:
         self.faults.count_in()
         try:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from megatron.bridge.models.gpt_provider import GPTModelProvider
+from megatron.core.models.common.embeddings.rotary_pos_embedding import RotaryEmbedding
 from megatron.core.models.gpt import GPTModel
 from megatron.core.pipeline_parallel.utils import (
     is_pp_first_stage,
@@ -24,6 +25,7 @@ from nemo_amalia.model.amalia_vl import AmaliaVLModel
 from nemo_amalia.model.connectors import ConnectorConfig, output_side
 from nemo_amalia.model.freeze import MODULES, apply_freeze, check_modules
 from nemo_amalia.model.layer_specs import decoder_layer_spec
+from nemo_amalia.model.rotary import PackRotaryEmbedding
 from nemo_amalia.model.vision import VisionConfig, check_vision
 
 __all__ = ["AmaliaVLModelProvider", "ConnectorConfig", "VisionConfig"]
@@ -103,5 +105,8 @@ class AmaliaVLModelProvider(GPTModelProvider):
     def provide_language_model(
         self, pre_process: bool | None = None, post_process: bool | None = None, vp_stage: int | None = None
     ) -> GPTModel:
-        """The decoder alone."""
-        return super().provide(pre_process=pre_process, post_process=post_process, vp_stage=vp_stage)
+        """The decoder alone. Without the fused kernel a pack's positions are turned together (rotary.py)."""
+        decoder = super().provide(pre_process=pre_process, post_process=post_process, vp_stage=vp_stage)
+        if not self.apply_rope_fusion and type(getattr(decoder, "rotary_pos_emb", None)) is RotaryEmbedding:
+            decoder.rotary_pos_emb = PackRotaryEmbedding(decoder.rotary_pos_emb)
+        return decoder

@@ -66,7 +66,7 @@ def test_every_answer_is_the_only_one_and_right(seed):
 
 
 def test_the_oracle_sees_a_wrong_answer():
-    scene = scenes.Scene("quadrada", (scenes.Thing((0, 0), "cruz", "azul"), scenes.Thing((2, 2), "cruz", "preto")))
+    scene = scenes.Scene("quadrada", (scenes.Thing((0, 0), "cruz", "azul"), scenes.Thing((1, 1), "cruz", "preto")))
     assert _oracle(scene, "De que cor é a cruz?") == {"Azul", "Preta"}  # ambiguous, so it must never be asked
     assert all("a cruz?" not in q.text for q in questions.ask(scene, "cor", random.Random(0)))
 
@@ -83,7 +83,7 @@ def test_a_conversation_repeats_no_topic_and_asks_for_the_word():
 def test_agreement_of_gender_and_number():
     assert colour_form("vermelho", "f") == "vermelha" and colour_form("azul", "m", plural=True) == "azuis"
     assert colour_form("laranja", "m") == colour_form("laranja", "f", plural=True) == "laranja"
-    scene = scenes.Scene("quadrada", (scenes.Thing((0, 0), "estrela", "amarelo"),), "LIMA", 2)
+    scene = scenes.Scene("quadrada", (scenes.Thing((0, 0), "estrela", "amarelo"),), "LIMA", 1)
     assert questions.describe(scene) == "Uma estrela amarela em cima à esquerda e a palavra LIMA em baixo."
 
 
