@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "demo" / "base"
-ALIGNMENT_SAMPLES, SFT_SAMPLES, QUESTIONS = 4000, 6500, 500
+ALIGNMENT_SAMPLES, SFT_SAMPLES, QUESTIONS = 3600, 5400, 500
 MAX_TILES = 4
 LAPTOP = ["parallel=tp2", "precision=fp32", "launch.ranks=2", "data.num_workers=1", "checkpoint.save_interval=1000"]
 STACK = ("torch", "megatron-core", "megatron-bridge", "megatron-energon", "nvidia-dali-cuda130", "transformers")

@@ -79,6 +79,8 @@ def _picture(source: str, rng: random.Random, side: Side):
     """(picture, caption, questions asker) of one source."""
     if source == "cenas":
         scene = scenes.random_scene(rng, side)
+        while side == "train" and len(scene.things) < 2 and rng.random() < 0.6:  # one thing alone teaches little
+            scene = scenes.random_scene(rng, side)
         image = scenes.paint(scene, rng).image
         return (
             image,
