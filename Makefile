@@ -1,6 +1,6 @@
-# Two commands: `make demo` and `make test`. Both call `make setup` first.
+# Two commands first: `make demo` and `make test`. Both call `make setup`, and both run on the CPU, GPU or not.
 PY := .venv/bin/python
-TEST_ENV := TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+TEST_ENV := CUDA_VISIBLE_DEVICES= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .PHONY: setup demo demo-base test test-all check clean
 
@@ -27,4 +27,4 @@ check: setup
 	$(TEST_ENV) $(PY) -m pytest tests/unit/test_imports.py tests/unit/test_tree.py
 
 clean:
-	rm -rf runs .pytest_cache .ruff_cache
+	rm -rf runs/demo .pytest_cache .ruff_cache

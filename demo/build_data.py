@@ -15,10 +15,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--alignment", type=int, required=True, help="samples of stage 1")
     parser.add_argument("--sft", type=int, required=True, help="samples of stage 2")
+    parser.add_argument("--workers", type=int, help="processes that draw; default: the cores, at most 4")
     arguments = parser.parse_args()
     stages = {"alignment": samples.alignment_samples, "sft": samples.sft_samples}
     for name, draw in stages.items():
-        report = write_shards(draw(getattr(arguments, name), TRAIN_SEED), arguments.out / name)
+        report = write_shards(draw(getattr(arguments, name), TRAIN_SEED, arguments.workers), arguments.out / name)
         print(f"   {name}: {report}", flush=True)
 
 

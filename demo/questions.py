@@ -136,6 +136,13 @@ def _words(scene: Scene, rng: random.Random) -> list[Question]:
     return [Question("palavra", "palavra", text, scene.word)]
 
 
+def letters(text: str, of: str, count: int, rng: random.Random) -> list[Question]:
+    """`count` questions for single letters of a text that is written `of` somewhere: reading, spelt out."""
+    ordinals = ("primeira", "segunda", "terceira", "quarta")
+    places = rng.sample(range(len(text)), count)
+    return [Question("letra", f"letra {i} {of}", f"Qual é a {ordinals[i]} letra {of}?", text[i]) for i in places]
+
+
 def _yes_no(scene: Scene, rng: random.Random) -> list[Question]:
     def answer(truth: bool) -> str:
         return "Sim" if truth else "Não"

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,9 +20,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "demo" / "base"
-ALIGNMENT_SAMPLES, SFT_SAMPLES, QUESTIONS = 3600, 5400, 500
+ALIGNMENT_SAMPLES, SFT_SAMPLES, QUESTIONS = 3900, 6300, 500
 MAX_TILES = 4
+MARK = ".demo"  # in a folder that the next demo may empty
 LAPTOP = ["parallel=tp2", "precision=fp32", "launch.ranks=2", "data.num_workers=1", "checkpoint.save_interval=1000"]
+#: Two ranks on Gloo wherever this runs: on a machine with one GPU they would both want it.
+ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
 STACK = ("torch", "megatron-core", "megatron-bridge", "megatron-energon", "nvidia-dali-cuda130", "transformers")
 
 
@@ -37,7 +41,7 @@ class Demo:
         """Run a command and note how long it took."""
         print(f"\n== {what}", flush=True)
         start = time.perf_counter()
-        self.check(command, subprocess.run(command, cwd=ROOT).returncode)
+        self.check(command, subprocess.run(command, cwd=ROOT, env=ENVIRONMENT).returncode)
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
         print(f"   {time.perf_counter() - start:.0f} s", flush=True)
 
@@ -46,7 +50,7 @@ class Demo:
         """Run a command while the steps of the block run; counts only the seconds by which it outlasts them."""
         print(f"\n== {what} (beside the next steps)", flush=True)
         with tempfile.TemporaryFile("w+") as said:
-            running = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
+            running = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=said, stderr=subprocess.STDOUT)
             try:
                 yield
                 start = time.perf_counter()
@@ -84,9 +88,8 @@ class Demo:
     def run(self) -> None:
         """Everything, in order."""
         f = self.folder
-        data = self.python(
-            "demo.build_data", "--out", f / "data", "--alignment", ALIGNMENT_SAMPLES, "--sft", SFT_SAMPLES
-        )
+        draw = ["--out", f / "data", "--alignment", ALIGNMENT_SAMPLES, "--sft", SFT_SAMPLES, "--workers", 1]
+        data = self.python("demo.build_data", *draw)
         with self.beside("data", "draw scenes, texts and photographs; write shards", data):
             take = ["--vision", BASE / "vision", "--llm", BASE / "decoder", "--max-tiles", MAX_TILES, "--dtype", "fp32"]
             self.step("import", "import tower and decoder", self.amalia("import", *take, "--out", f / "base"))
@@ -136,9 +139,13 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / "runs" / "demo", help="made anew each time")
     parser.add_argument("--questions", type=int, default=QUESTIONS)
     arguments = parser.parse_args()
-    shutil.rmtree(arguments.folder, ignore_errors=True)
-    arguments.folder.mkdir(parents=True)
-    Demo(arguments.folder, arguments.questions).run()
+    folder = arguments.folder.resolve()
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).is_file():
+        sys.exit(f"demo: {folder} holds something that is no demo: choose another --folder, this one would be emptied")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / MARK).touch()
+    Demo(folder, arguments.questions).run()
 
 
 if __name__ == "__main__":

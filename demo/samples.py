@@ -17,7 +17,7 @@ from demo.questions import Question
 from demo.split import Side
 
 #: Shares of the three sources in the two training sets.
-SHARES = {"cenas": 0.84, "texto": 0.11, "fotografias": 0.05}
+SHARES = {"cenas": 0.81, "texto": 0.14, "fotografias": 0.05}
 _LANGUAGE = "pt-PT"
 _DESCRIBE = ("Descreve a imagem.", "O que se vê na imagem?", "Diz o que está na imagem.")
 _POOL_FROM = 400
@@ -36,6 +36,12 @@ def text_panel(rng: random.Random, side: Side, rows: int) -> tuple[Image.Image, 
         boxes += scenes.write(draw, line, (0.0, row * band, width * scale, (row + 1) * band), rng, scale)
         lines.append(line)
     return image.reduce(scale), lines, tuple(boxes)
+
+
+def _panel_letters(lines: list[str], rng: random.Random) -> list[Question]:
+    if len(lines) == 1:
+        return questions.letters(lines[0], "do texto", 3, rng)
+    return [q for row, line in enumerate(lines) for q in questions.letters(line, scenes.row_place(row), 2, rng)]
 
 
 def _panel_questions(lines: list[str], rng: random.Random) -> list[Question]:
@@ -82,14 +88,13 @@ def _picture(source: str, rng: random.Random, side: Side):
         while side == "train" and len(scene.things) < 2 and rng.random() < 0.6:  # one thing alone teaches little
             scene = scenes.random_scene(rng, side)
         image = scenes.paint(scene, rng).image
-        return (
-            image,
-            questions.describe(scene),
-            lambda: questions.conversation(scene, rng, rng.choice((6, 7, 8))),
-        )
+        spelt = questions.letters(scene.word, "da palavra", 2, rng) if scene.word else []
+        turns = rng.choice((5, 6, 7) if spelt else (6, 7, 8))
+        return image, questions.describe(scene), lambda: spelt + questions.conversation(scene, rng, turns)
     if source == "texto":
         image, lines, _ = text_panel(rng, side, rng.choice((1, 2)))
-        return image, _panel_caption(lines), lambda: _panel_questions(lines, rng)
+        spelt = _panel_letters(lines, rng) if side == "train" else []
+        return image, _panel_caption(lines), lambda: spelt + _panel_questions(lines, rng)
     photo = photos.random_photo(rng, side)
     return photos.crop(photo, rng), photo.caption, lambda: photos.ask(photo, rng)
 

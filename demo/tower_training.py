@@ -182,6 +182,8 @@ def train_tower(tokenizer, records: list[dict], steps: int, device: str, seed: i
     """Train a fresh tower on the records; returns it in fp32 on the CPU."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
+    if len(records) < 128 + batch:
+        raise ValueError(f"{len(records)} pictures are too few: 128 are kept for checking, and a step takes {batch}")
     checked, records = records[:128], records[128:]
     model = Contrast().to(device)
     made = optimizers(model, muon_lr=3e-3, adam_lr=2e-3)

@@ -60,7 +60,7 @@ def words(side: Side) -> tuple[str, ...]:
 def names(side: Side) -> tuple[str, ...]:
     """Countries, languages, months, weekdays and cities of Babel's pt_PT data that lie on `side`, in capitals.
 
-    Only names of four plain letters: longer ones would be drawn too small for the tiny tiles.
+    Only names of four plain letters (LETTERS), as all that is drawn.
     """
     locale = Locale("pt", "PT")
     found: set[str] = set(locale.territories.values()) | set(locale.languages.values())

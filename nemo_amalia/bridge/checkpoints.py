@@ -29,6 +29,8 @@ def latest_iteration(checkpoint: str | Path) -> Path:
                 f"{folder} is no checkpoint (no {TRACKER}): name the folder that `amalia import` or a run made"
             )
         step = tracker.read_text().strip()
+        if not step:
+            raise ValueError(f"{tracker} is empty: write the number of an iteration that is there into it")
         folder = folder / (f"iter_{int(step):07d}" if step.isdigit() else step)
         if not folder.is_dir():
             raise ValueError(
@@ -57,12 +59,13 @@ def _data_files(iteration: Path) -> dict[str, int]:
     """Data files of a torch_dist checkpoint and the bytes that its index expects in each at least."""
     try:
         with open(iteration / ".metadata", "rb") as index:
-            parts = list(_IndexReader(index).load().storage_data.values())
+            parts = _IndexReader(index).load().storage_data.values()
+            ends = [(part.relative_path, part.offset + part.length) for part in parts]
     except Exception as error:  # a pickle that ends early raises whatever it was about to read
         raise _torn(iteration, f".metadata cannot be read, {type(error).__name__}") from error
     sizes: dict[str, int] = {}
-    for part in parts:
-        sizes[part.relative_path] = max(sizes.get(part.relative_path, 0), part.offset + part.length)
+    for name, end in ends:
+        sizes[name] = max(sizes.get(name, 0), end)
     return sizes
 
 
@@ -83,9 +86,8 @@ class _IndexReader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str):
         """Containers as they are, everything else as a record."""
-        if (module, name) in (("collections", "OrderedDict"), ("builtins", "set"), ("builtins", "getattr")):
-            return {"OrderedDict": dict, "set": set, "getattr": _Record}[name]
-        return _Record
+        known = {("collections", "OrderedDict"): dict, ("builtins", "set"): set}
+        return known.get((module, name), _Record)
 
 
 def _torn(iteration: Path, what: str) -> ValueError:

@@ -82,8 +82,8 @@ def _check_assets(provider, source: Path) -> dict:
     ]
     if found:
         raise ValueError(
-            f"{source}/config.json belongs to another model than the checkpoint ({'; '.join(found[:3])}): give the hf "
-            "folder of the import that this run started from"
+            f"{source}/config.json belongs to another model than the checkpoint ({'; '.join(found[:3])}): put the "
+            "hf folder of the import that this run started from beside it"
         )
     return expected
 

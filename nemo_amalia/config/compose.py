@@ -7,7 +7,7 @@ from typing import Any
 
 from nemo_amalia.config.schema import RunConfig
 
-# An editable install finds conf/ beside the package; a wheel would carry it inside.
+# Beside the package: an editable install, as `make setup` does it, is the only one that finds conf/.
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 

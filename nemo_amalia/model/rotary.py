@@ -19,7 +19,8 @@ class PackRotaryEmbedding(nn.Module):
 
     def get_rotary_seq_len(self, context, transformer, transformer_input, config, packed_seq_params=None, **kwargs):
         """The longest segment, as RotaryEmbedding says; the segments' bounds are kept for the call that follows."""
-        self._bounds = None if packed_seq_params is None else packed_seq_params.cu_seqlens_q
+        p = packed_seq_params
+        self._bounds = None if p is None else p.cu_seqlens_q if p.cu_seqlens_q_padded is None else p.cu_seqlens_q_padded
         return self.rows.get_rotary_seq_len(
             context, transformer, transformer_input, config, packed_seq_params, **kwargs
         )
@@ -30,5 +31,5 @@ class PackRotaryEmbedding(nn.Module):
         if not packed_seq or self._bounds is None:
             return angles
         starts, lengths = self._bounds[:-1].long(), self._bounds.diff().long()
-        tokens = torch.arange(int(self._bounds[-1]), device=angles.device)
-        return angles.index_select(0, tokens - starts.repeat_interleave(lengths))
+        starts = starts.repeat_interleave(lengths)
+        return angles.index_select(0, torch.arange(len(starts), device=angles.device) - starts)

@@ -80,5 +80,8 @@ def _follow(job: subprocess.Popen, console: Path, logs: Path) -> int:
 
 
 def _gpus() -> int:
-    """GPUs that the driver lists, without loading torch."""
+    """GPUs that the driver lists and CUDA_VISIBLE_DEVICES leaves, without loading torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
     return sum(1 for name in os.listdir("/dev") if name.startswith("nvidia") and name[6:].isdigit())
