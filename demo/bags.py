@@ -8,12 +8,11 @@ stand, its vector is the sum of the words' embeddings, and what follows is the u
 import random
 from collections import Counter
 
-from demo import prose, questions, words
+from demo import prose, questions, tiny, words
 from demo.questions import article, capital, full_name, number
 from demo.scenes import COLOURS, FORMS, SHAPES, Scene, colour_form, place, random_scene, row_place
 
-_SIDE = 4  # patches a tile side, as demo.tiny's TILE // PATCH
-_ORDINALS = ("primeira", "segunda", "terceira", "quarta")
+_SIDE = tiny.TILE // tiny.PATCH  # patches a tile side
 _NOTHING, _NEWLINE = "fundo", "\n"
 _MISSED = 0.2  # of the patches of a shape: those that its outline leaves empty
 
@@ -36,9 +35,9 @@ def panel_bags(lines: list[str], rng: random.Random, grid: bool) -> list[str]:
 def _view(at: dict, lines: dict, wheres: dict, rows: int, columns: int, rng: random.Random, grid: bool) -> list[str]:
     def bag(row: float, column: float, thumbnail: bool) -> str:
         if int(row) in lines:
-            index = int(column / columns * 4)
+            index = int(column / columns * words.LETTERS)
             letter = f"letra {lines[int(row)][index]}"
-            said = f"{_ORDINALS[index]} {letter} {wheres[int(row)]}" if thumbnail else letter
+            said = f"{words.ORDINALS[index]} {letter} {wheres[int(row)]}" if thumbnail else letter
         elif (int(row), int(column)) in at:
             name, where = at[int(row), int(column)]
             said = f"{name} {where}" if thumbnail else name

@@ -15,8 +15,6 @@ from demo.questions import article, capital, describe, full_name, number
 from demo.scenes import COLOURS, FORMS, SHAPES, Scene, colour_form, place, random_scene, row_place
 from demo.split import side_of
 
-_ORDINALS = ("primeira", "segunda", "terceira", "quarta")
-
 _SENTENCES = (
     "O comboio parte de Lisboa às nove horas e chega ao Porto antes do meio-dia.",
     "Ao pequeno-almoço bebemos um sumo de laranja e comemos pão com manteiga.",
@@ -151,7 +149,7 @@ def word_text(rng: random.Random) -> list[str]:
     """One or two strings told in lines, or one spelt in any order, and statements that write them again."""
     lines = [words.any_string(rng, "train") for _ in range(rng.choice((1, 1, 2)))]
     if len(lines) == 1:
-        spelt = [f"{nth} letra {letter}" for nth, letter in zip(_ORDINALS, lines[0], strict=False)]
+        spelt = [f"{nth} letra {letter}" for nth, letter in zip(words.ORDINALS, lines[0], strict=False)]
         rng.shuffle(spelt)
         by_letters = ", ".join(spelt) + "."
         told = rng.choice((f"Texto: {lines[0]}.", "texto " + "-".join(lines[0]) + "."))

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from demo.scenes import COLOURS, SHAPES, Scene, Thing, colour_form, place, row_place
+from demo.words import ORDINALS
 
 _NUMBERS_M = ("Nenhum", "Um", "Dois", "Três", "Quatro")
 _NUMBERS_F = ("Nenhuma", "Uma", "Duas", "Três", "Quatro")
@@ -138,9 +139,8 @@ def _words(scene: Scene, rng: random.Random) -> list[Question]:
 
 def letters(text: str, of: str, count: int, rng: random.Random) -> list[Question]:
     """`count` questions for single letters of a text that is written `of` somewhere: reading, spelt out."""
-    ordinals = ("primeira", "segunda", "terceira", "quarta")
     places = rng.sample(range(len(text)), count)
-    return [Question("letra", f"letra {i} {of}", f"Qual é a {ordinals[i]} letra {of}?", text[i]) for i in places]
+    return [Question("letra", f"letra {i} {of}", f"Qual é a {ORDINALS[i]} letra {of}?", text[i]) for i in places]
 
 
 def _yes_no(scene: Scene, rng: random.Random) -> list[Question]:

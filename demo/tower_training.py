@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from demo import questions, samples, scenes, tiny
 from demo.muon import Schedule, optimizers
+from demo.words import ORDINALS
 
 _GRID = tiny.TILE // tiny.PATCH
-_ORDINALS = ("primeira", "segunda", "terceira", "quarta")
 
 
 def _patch_phrases(boxes, size: tuple[int, int], view: tuple[float, float, float, float], whole) -> list[set[str]]:
@@ -54,7 +54,7 @@ def scene_record(index: int, seed: int, text_share: float = 0.45) -> dict:
         caption, facts = "Texto: " + ", ".join(lines) + ".", {"nenhuma forma", "com texto"}
         places = ["texto"] if len(lines) == 1 else [f"texto {scenes.row_place(row)}" for row in range(len(lines))]
         wholes = [
-            {f"{_ORDINALS[i]} letra {letter}", where}
+            {f"{ORDINALS[i]} letra {letter}", where}
             for line, where in zip(lines, places, strict=True)
             for i, letter in enumerate(line)
         ]
@@ -78,7 +78,7 @@ def scene_record(index: int, seed: int, text_share: float = 0.45) -> dict:
 def _scene_facts(scene: scenes.Scene) -> tuple[list[set[str]], set[str]]:
     wholes = [{f"{questions.full_name(t)} {scenes.place(scene.form, t.cell)}"} for t in scene.things]
     wholes += [
-        {f"{_ORDINALS[i]} letra {letter}", f"texto {scenes.row_place(scene.word_row)}"}
+        {f"{ORDINALS[i]} letra {letter}", f"texto {scenes.row_place(scene.word_row)}"}
         for i, letter in enumerate(scene.word or "")
     ]
     facts = {f"{questions.number(len(scene.things), 'f')} formas", "com texto" if scene.word else "sem texto"}

@@ -9,6 +9,7 @@ from babel import Locale
 from demo.split import Side, side_of
 
 LETTERS = 4  # of every string that is drawn: two to a tile
+ORDINALS = ("primeira", "segunda", "terceira", "quarta")  # letra
 
 #: Common words without accents; those of four letters are drawn, in capitals.
 _WORDS = """
@@ -66,7 +67,7 @@ def names(side: Side) -> tuple[str, ...]:
     found: set[str] = set(locale.territories.values()) | set(locale.languages.values())
     found |= set(locale.months["format"]["wide"].values()) | set(locale.days["format"]["wide"].values())
     found |= {zone["city"] for zone in locale.time_zones.values() if "city" in zone}
-    plain = {name.upper() for name in found if re.fullmatch(r"[A-Za-z]{4}", name)}
+    plain = {name.upper() for name in found if re.fullmatch(rf"[A-Za-z]{{{LETTERS}}}", name)}
     return tuple(sorted(name for name in plain if side_of(name) == side))
 
 
