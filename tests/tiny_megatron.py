@@ -10,6 +10,7 @@ class Layout:
     pp: int = 1
     cp: int = 1
     sp: bool = False
+    vpp: int | None = None
 
     @property
     def ranks(self) -> int:

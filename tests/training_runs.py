@@ -31,7 +31,12 @@ def run_config(checkpoint, run_dir, *, layout=None, steps=10, batch=4, packing=T
         model=schema.ModelConfig(checkpoint=str(checkpoint), **model),
         data=schema.DataConfig(path=str(checkpoint), num_workers=0),
         parallel=schema.ParallelConfig(
-            tensor=layout.tp, pipeline=layout.pp, context=layout.cp, sequence=layout.sp, distributed_optimizer=True
+            tensor=layout.tp,
+            pipeline=layout.pp,
+            virtual_pipeline=layout.vpp,
+            context=layout.cp,
+            sequence=layout.sp,
+            distributed_optimizer=True,
         ),
         precision=schema.PrecisionConfig(recipe="fp32", fused_cross_entropy=False),
         checkpoint=schema.CheckpointConfig(save_interval=1000),

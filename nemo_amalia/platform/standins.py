@@ -72,6 +72,13 @@ def _mend_core() -> None:
 
     # The first save starts a queue process; spawned, it imports all of Megatron again (13 s a rank).
     checkpoint_writer.get_write_results_queue.__wrapped__.__defaults__ = ("fork",)
+    from megatron.core.dist_checkpointing.strategies.async_utils import PersistentAsyncCaller
+
+    # The process that writes asynchronous checkpoints sets its CUDA device first: forked, it finds this platform's.
+    plain_process = PersistentAsyncCaller._get_process.__func__
+    PersistentAsyncCaller._get_process = classmethod(
+        lambda cls, rank, mp_mode="fork", *priorities: plain_process(cls, rank, "fork", *priorities)
+    )
     _mend_optimizer()
 
 

@@ -19,6 +19,7 @@ from megatron.bridge.training.config import (
     TrainingConfig,
     ValidationConfig,
 )
+from megatron.core.dist_checkpointing.strategies.torch import get_async_strategy
 from megatron.core.extensions.transformer_engine import HAVE_TE
 
 from nemo_amalia.config.schema import RunConfig
@@ -62,6 +63,13 @@ def set_model(run: RunConfig, model: AmaliaVLModelProvider) -> None:
     model.context_parallel_size = p.context
     model.sequence_parallel = p.sequence
     model.virtual_pipeline_model_parallel_size = p.virtual_pipeline
+    # Megatron's batched sends cannot tell the two directions between a pair of ranks apart: with two interleaved stages
+    # activations and gradients would change places without a word.
+    model.overlap_p2p_comm = p.virtual_pipeline is not None
+    model.batch_p2p_comm = p.virtual_pipeline is None
+    # Megatron derives these two from the sizes, once: a checkpoint brings those of the run that wrote it.
+    model.microbatch_group_size_per_vp_stage = p.pipeline
+    model.expert_tensor_parallel_size = p.tensor
     model.num_layers_in_first_pipeline_stage = p.first_stage_layers
     model.seq_length = stage.seq_length
     model.tiling, model.trainable = stage.tiling, list(stage.trainable)
@@ -223,9 +231,17 @@ def checkpoint(run: RunConfig) -> CheckpointConfig:
         save_interval=c.save_interval,
         most_recent_k=c.keep_last,
         async_save=c.asynchronous,
-        async_strategy="nvrx",  # Bridge falls back to Megatron-Core's own where NVRx is not installed
+        async_strategy=async_strategy(),
         ckpt_format="torch_dist",
         fully_parallel_save=True,
         dist_ckpt_optim_fully_reshardable=True,  # a run may resume at another TP and PP
         save_tokenizer_assets=False,  # checkpoints/hf holds tokenizer and processor
     )
+
+
+def async_strategy() -> str:
+    """NVIDIA's resiliency extension writes beside training where it is installed, else Megatron-Core itself does."""
+    try:
+        return get_async_strategy("nvrx")[0]
+    except ModuleNotFoundError:
+        return "mcore"

@@ -40,7 +40,8 @@ class SFTStep:
 
     def __call__(self, state: GlobalState, data_iterator, model, return_schedule_plan: bool = False):
         """(loss of every token [B, S / CP], function that sums them) for the next micro-batch."""
-        self._stream = getattr(data_iterator, "iterable", None)
+        shared = getattr(data_iterator, "cache", None)  # virtual pipeline stages read one stream through a cache
+        self._stream = getattr(data_iterator if shared is None else shared.iterator, "iterable", None)
         batch: PackedBatch = next(data_iterator)
         if getattr(unwrap_model(model), "vp_stage", None) in (None, 0):  # each virtual stage sees the micro-batch
             self.counts.add(batch)

@@ -25,7 +25,7 @@ def prepare_inputs(folder):
     write_shards(conversations(80), here / "data", samples_per_shard=20)
 
 
-def train_stream(folder, name, layout, kill_after=None):
+def train_stream(folder, name, layout, kill_after=None, asynchronous=False):
     """One run over the shards; its metrics as written."""
     import json
     import os
@@ -51,6 +51,7 @@ def train_stream(folder, name, layout, kill_after=None):
     run.data.path, run.data.num_workers, run.data.packing_buffer_size = f"{folder}/data", 1, 8
     run.stage.seq_length = SEQ_LENGTH
     run.checkpoint.save_interval, run.checkpoint.keep_last = SAVE_EVERY, 1
+    run.checkpoint.asynchronous = asynchronous
     Path(run.run_dir).mkdir(parents=True, exist_ok=True)
     container, step, callbacks = prepare_run(run, Console(run.run_dir, dist.get_rank()), "gloo")
     finetune(container, step, callbacks=[*callbacks, KillHere()] if kill_after else callbacks)
@@ -82,6 +83,17 @@ def test_kill_and_start_again(inputs, never_killed):
     assert metrics == never_killed[0]
     assert len({tokens for *_, tokens in metrics}) > 1  # the packs differ, so a wrong position would show
     assert kept == [f"iter_{STEPS:07d}"]  # keep_last = 1
+
+
+@pytest.mark.slow
+def test_kill_and_start_again_with_asynchronous_checkpoints(inputs, never_killed):
+    """A save is written beside training; the one that the kill tears must not count."""
+    arguments = {"folder": inputs, "name": "asynchronous", "layout": Layout(tp=2, sp=True), "asynchronous": True}
+    with pytest.raises(RuntimeError, match="exited with -9"):
+        launch(train_stream, 2, {**arguments, "kill_after": KILL_AFTER}, timeout=300)
+    metrics, kept = launch(train_stream, 2, arguments, timeout=300)[-1]
+    assert metrics == never_killed[0]
+    assert kept == [f"iter_{STEPS:07d}"]
 
 
 def test_a_checkpoint_of_tp2_pp2_resumes_at_tp1(inputs, never_killed):

@@ -18,6 +18,7 @@ TWO_RANKS = {
     "TP2+SP tower replicated": {"layout": Layout(tp=2, sp=True), "tower_data_parallel": False},
     "TP2 tower replicated": {"layout": Layout(tp=2), "tower_data_parallel": False},
     "PP2": {"layout": Layout(pp=2)},
+    "PP2 interleaved": {"layout": Layout(pp=2, vpp=2)},
     "DP2": {},
     "CP2": {"layout": Layout(cp=2)},
 }
