@@ -82,6 +82,8 @@ def tiles(inputs: RunInputs) -> str:
     pairs.append(("pack fill, stage 2", percent(mean_fill(inputs, "sft"))))
     if facts.get("seconds"):
         pairs.append(("from data to answers", duration(sum(facts["seconds"].values()))))
+    if facts.get("peak_memory_bytes"):
+        pairs.append(("memory, at most", f"{facts['peak_memory_bytes'] / 2**30:.1f} GiB"))
     return _definitions(pairs)
 
 

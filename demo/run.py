@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from demo.memory import PeakMemory
+
 ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "demo" / "base"
 ALIGNMENT_SAMPLES, SFT_SAMPLES, QUESTIONS = 3900, 6300, 500
@@ -88,6 +90,17 @@ class Demo:
     def run(self) -> None:
         """Everything, in order."""
         f = self.folder
+        with PeakMemory() as memory:
+            self.train_and_ask()
+        self.write_facts(memory.bytes)
+        self.step("report", "report", self.python("demo.report", "--run", f, "--out", f / "report"))
+        minutes = (time.perf_counter() - self.begin) / 60
+        print(f"\ndemo: {minutes:.1f} minutes, at most {memory.bytes / 2**30:.1f} GiB of memory", end="")
+        print(f"; open {f / 'report' / 'report.html'}")
+
+    def train_and_ask(self) -> None:
+        """Data, import, both stages, export, and the questions before and after."""
+        f = self.folder
         draw = ["--out", f / "data", "--alignment", ALIGNMENT_SAMPLES, "--sft", SFT_SAMPLES, "--workers", 1]
         data = self.python("demo.build_data", *draw)
         with self.beside("data", "draw scenes, texts and photographs; write shards", data):
@@ -107,12 +120,8 @@ class Demo:
             "export", "export", self.amalia("export", "--checkpoint", f / "sft" / "checkpoints", "--out", f / "hf")
         )
         self.step("answers", "ask it again", self.answer(f / "hf", "after"))
-        self.write_facts()
-        self.step("report", "report", self.python("demo.report", "--run", f, "--out", f / "report"))
-        minutes = (time.perf_counter() - self.begin) / 60
-        print(f"\ndemo: {minutes:.1f} minutes; open {f / 'report' / 'report.html'}")
 
-    def write_facts(self) -> None:
+    def write_facts(self, peak_memory: int) -> None:
         """What the report says about the run, measured here."""
         from safetensors import safe_open
 
@@ -128,6 +137,7 @@ class Demo:
             "parameters": parameters,
             "layout": "TP=2 with sequence parallelism, two processes on Gloo",
             "seconds": self.seconds,
+            "peak_memory_bytes": peak_memory,
             "versions": {name: importlib.metadata.version(name) for name in STACK},
         }
         (self.folder / "facts.json").write_text(json.dumps(facts, indent=1))

@@ -1,6 +1,6 @@
 """What an HF folder has beside its weights: config, tokenizer, processor, chat template, generation config.
 
-Written so that transformers 5 and 4.57 both load it; what 4.57 needs was found by loading (FACTS.md).
+Written so that transformers 5 and 4.57 both load it; what 4.57 needs was found by loading.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class DataConfig:
 
     path: str = MISSING  # a prepared WebDataset folder, or a metadataset.yaml of several
     num_workers: int = 2
-    packing_buffer_size: int = 500  # samples that best-fit-decreasing looks at (FACTS.md, Packing)
+    packing_buffer_size: int = 500  # samples that best-fit-decreasing looks at
     shuffle_buffer_size: int = 1000  # samples
     max_samples_per_sequence: int = 100  # samples read in one run from a shard
     on_bad_sample: str = "fail"  # fail | drop

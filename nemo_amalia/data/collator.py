@@ -1,6 +1,6 @@
 """Tokenised samples and their tiles -> one micro-batch. Everything is checked here, on the host.
 
-A check inside the model's forward would synchronise the GPU at every step (STYLE, rule 5).
+A check inside the model's forward would synchronise the GPU at every step.
 """
 
 from __future__ import annotations

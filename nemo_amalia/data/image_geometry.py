@@ -108,8 +108,7 @@ class ImageGeometry:
 
 
 def grids_up_to(max_tiles: int, tile: int) -> tuple[tuple[int, int], ...]:
-    """Every canvas of at most `max_tiles` tiles, as (height, width) in pixels: 35 for 12 tiles (DESIGN,
-    decision 2).
+    """Every canvas of at most `max_tiles` tiles, as (height, width) in pixels: 35 for 12 tiles.
 
     Ordered by rows, then columns; the order decides ties and must be the same in the exported model.
     """

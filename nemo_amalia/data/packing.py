@@ -1,7 +1,7 @@
 """Lengths -> packs. Pure functions.
 
 Best-fit-decreasing with a bisected list of free space: 99.5 % fill with a buffer of 500 samples, 1.7
-microseconds a sample (shared/FACTS.md, Packing). It emits packs large-first, so they are shuffled.
+microseconds a sample. It emits packs large-first, so they are shuffled.
 """
 
 from __future__ import annotations

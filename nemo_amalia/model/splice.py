@@ -105,7 +105,7 @@ def splice(embeddings: Tensor, token_ids: Tensor, image_token_id: int, image_fea
 
 
 def without_images(embeddings: Tensor, *encoded: Tensor) -> Tensor:
-    """The embeddings themselves, tied to ``encoded`` with weight 0 (DESIGN, decision 4).
+    """The embeddings themselves, tied to ``encoded`` with weight 0 (docs/architecture.md, Data).
 
     Every parameter behind ``encoded`` gets a gradient of zeros, so no rank waits for one. Masked and not multiplied
     by 0.0: zero times NaN is NaN.

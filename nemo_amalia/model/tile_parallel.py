@@ -2,7 +2,7 @@
 
 The tower is small beside the decoder (0.4 B against 9 B): splitting its matrices over TP would wait on the network in
 every layer. Each TP rank holds all of it instead, encodes its share of the tiles, and one all-gather brings the
-connector's tokens together. No peer does this (FACTS.md).
+connector's tokens together. No peer trainer that we read does this.
 
 Gradients. What follows the gather (splice, context-parallel slice, sequence-parallel scatter, decoder) gives every TP
 rank the same gradient of the gathered tokens: the scatter's backward is an all-gather, the first column-parallel

@@ -75,7 +75,7 @@ def set_model(run: RunConfig, model: AmaliaVLModelProvider) -> None:
     model.tiling, model.trainable = stage.tiling, list(stage.trainable)
     model.tower_data_parallel = run.model.tower_data_parallel
     model.vision_recompute = run.model.tower_recompute
-    model.calculate_per_token_loss = True  # DESIGN, decision 3
+    model.calculate_per_token_loss = True  # see data_parallel
     set_recompute(run, model)
     set_precision(run, model)
     set_kernels(run, model)
@@ -192,7 +192,7 @@ def scheduler(run: RunConfig) -> SchedulerConfig:
 
 
 def data_parallel(run: RunConfig) -> DistributedDataParallelConfig:
-    """Gradients are summed in fp32; the division by tokens comes once, at the end (DESIGN, decision 3)."""
+    """Gradients are summed in fp32; the division by tokens comes once, at the end (docs/architecture.md, Data)."""
     p = run.parallel
     return DistributedDataParallelConfig(
         use_distributed_optimizer=p.distributed_optimizer,

@@ -2,7 +2,7 @@
 
 The loss is a sum over the micro-batch with its number of tokens beside it; Megatron divides by the tokens of the
 whole global batch (``calculate_per_token_loss``): with context parallelism anything else is silently wrong
-(DESIGN, decision 3). Every field of PackedBatch is passed by name: Bridge's vlm_step drops visual kwargs that a
+(docs/architecture.md, Data). Every field of PackedBatch is passed by name: Bridge's vlm_step drops visual kwargs that a
 model does not name, without a word.
 """
 

@@ -13,7 +13,7 @@ def test_twelve_tiles_give_thirty_five_grids():
 
 
 def test_costs_measured_in_facts():
-    # shared/FACTS.md, HF LLaVA-NeXT: 12x1 costs 7,776 tokens and 3x4 7,560. 576 of them are the thumbnail.
+    # Hugging Face LLaVA-NeXT: 12x1 costs 7,776 tokens and 3x4 7,560. 576 of them are the thumbnail.
     assert PAPER.grid(384, 12 * 384) == (12, 1)
     assert PAPER.num_tokens(384, 12 * 384) == 7776
     assert PAPER.grid(4 * 384, 3 * 384) == (3, 4)

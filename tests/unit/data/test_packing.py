@@ -18,7 +18,7 @@ def test_nothing_is_lost_nothing_is_doubled_and_the_capacity_is_kept(seed):
 
 
 def test_the_fill_of_the_papers_packs():
-    # shared/FACTS.md measures 99.5 % with a buffer of 500; the same kind of lengths must not fall under 98 %.
+    # Lengths like the paper's give 99.5 % with a buffer of 500; the same kind of lengths must not fall under 98 %.
     rng = random.Random(0)
     lengths = [min(16384, max(50, int(rng.lognormvariate(8.1, 0.75)))) for _ in range(500)]
     assert fill(best_fit_decreasing(lengths, 16384), lengths, 16384) > 0.98
