@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 MISSING = "???"  # OmegaConf's mark for a value that the user must give
 
 SCHEDULES = ("constant", "cosine")
+PACKING_ALGORITHMS = ("best_fit_decreasing", "balanced")  # of data/packing.py
 MODULES = ("tower", "connector", "decoder")
 
 
@@ -55,7 +56,8 @@ class DataConfig:
 
     path: str = MISSING  # a prepared WebDataset folder, or a metadataset.yaml of several
     num_workers: int = 2
-    packing_buffer_size: int = 500  # samples that best-fit-decreasing looks at
+    packing_buffer_size: int = 500  # samples that the packing algorithm looks at
+    packing_algorithm: str = "best_fit_decreasing"  # of PACKING_ALGORITHMS
     shuffle_buffer_size: int = 1000  # samples
     max_samples_per_sequence: int = 100  # samples read in one run from a shard
     on_bad_sample: str = "fail"  # fail | drop

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nemo_amalia.config.schema import MODULES, SCHEDULES, RunConfig
+from nemo_amalia.config.schema import MODULES, PACKING_ALGORITHMS, SCHEDULES, RunConfig
 
 
 def validate(run: RunConfig, world_size: int) -> None:
@@ -21,6 +21,7 @@ def _stage(run: RunConfig) -> None:
     stage = run.stage
     _one_of("stage.schedule", stage.schedule, SCHEDULES)
     _one_of("data.on_bad_sample", run.data.on_bad_sample, ("fail", "drop"))
+    _one_of("data.packing_algorithm", run.data.packing_algorithm, PACKING_ALGORITHMS)
     _one_of("model.recompute", run.model.recompute, ("none", "selective", "full"))
     _one_of("precision.recipe", run.precision.recipe, ("fp32", "bf16_mixed"))
     if not stage.trainable:

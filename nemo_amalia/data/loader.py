@@ -59,6 +59,7 @@ class StreamSettings:
     dp_size: int = 1
     num_workers: int = 2
     packing_buffer_size: int = 500
+    packing_algorithm: str = "best_fit_decreasing"
     shuffle_buffer_size: int = 1000
     max_samples_per_sequence: int = 100
     seed: int = 0
@@ -78,7 +79,7 @@ class StreamSettings:
         """What a saved position depends on, as plain values."""
         names = (
             "tiling packing micro_batch_size segment_multiple dp_rank dp_size num_workers seq_length seed "
-            "packing_buffer_size shuffle_buffer_size max_samples_per_sequence"
+            "packing_buffer_size packing_algorithm shuffle_buffer_size max_samples_per_sequence"
         ).split()
         grid = f"{self.geometry.tile}/{self.geometry.patch}/{self.geometry.pinpoints}"
         return {name: getattr(self, name) for name in names} | {"geometry": grid}
@@ -139,6 +140,7 @@ def _task_encoder(config: StreamSettings, faults: FaultBoard) -> AmaliaTaskEncod
         PackAssembler(maker, collator, faults, config.on_bad_image),
         faults,
         capacity=config.seq_length,
+        packing_algorithm=config.packing_algorithm,
         segment_multiple=config.segment_multiple,
         seed=config.seed,
         on_bad_sample=config.on_bad_sample,

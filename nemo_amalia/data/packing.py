@@ -1,7 +1,9 @@
-"""Lengths -> packs. Pure functions.
+"""Lengths -> packs. Pure functions, by name in ALGORITHMS.
 
-Best-fit-decreasing with a bisected list of free space: 99.5 % fill with a buffer of 500 samples, 1.7
-microseconds a sample. It emits packs large-first, so they are shuffled.
+Best-fit-decreasing fills best, and puts samples of like length into one pack: of lengths like the paper's it leaves
+three quarters of the variance between packs, where random packs leave a quarter. A step of few packs then sees few
+kinds of samples. Balanced packs hold all lengths alike, for a few per cent of the space. Both come out
+ordered, so they are shuffled.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import random
 from bisect import bisect_left, insort
 from collections.abc import Hashable, Sequence
+from heapq import heapify, heapreplace
 
 
 def padded_length(length: int, multiple: int) -> int:
@@ -21,15 +24,11 @@ def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]
 
     Deterministic: equal lengths keep their order. Raises ValueError on a length that is not in 1..capacity.
     """
+    _check(lengths, capacity)
     packs: list[list[int]] = []
     free: list[tuple[int, int]] = []  # (space left, pack), sorted
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         length = lengths[index]
-        if not 0 < length <= capacity:
-            raise ValueError(
-                f"item {index} has length {length} and a pack holds 1 to {capacity} tokens: "
-                "raise seq_length, or drop the sample before packing"
-            )
         position = bisect_left(free, (length, -1))
         if position == len(free):
             packs.append([index])
@@ -39,6 +38,46 @@ def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]
             packs[pack].append(index)
         insort(free, (space - length, pack))
     return packs
+
+
+def balanced(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """As few packs as hold the samples when each, longest first, goes into the emptiest; else as best_fit_decreasing.
+
+    Packs of nearly one load and one mix of lengths.
+    """
+    _check(lengths, capacity)
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    count = -(-sum(lengths) // capacity)
+    while (packs := _spread(order, lengths, capacity, count)) is None:
+        count += 1
+    return packs
+
+
+def _spread(order: Sequence[int], lengths: Sequence[int], capacity: int, count: int) -> list[list[int]] | None:
+    """``count`` packs, or None where a sample does not fit into the emptiest."""
+    packs: list[list[int]] = [[] for _ in range(count)]
+    loads = [(0, pack) for pack in range(count)]
+    heapify(loads)
+    for index in order:
+        load, pack = loads[0]
+        if load + lengths[index] > capacity:
+            return None
+        packs[pack].append(index)
+        heapreplace(loads, (load + lengths[index], pack))
+    return packs
+
+
+#: data.packing_algorithm -> lengths, capacity -> packs.
+ALGORITHMS = {"best_fit_decreasing": best_fit_decreasing, "balanced": balanced}
+
+
+def _check(lengths: Sequence[int], capacity: int) -> None:
+    for index, length in enumerate(lengths):
+        if not 0 < length <= capacity:
+            raise ValueError(
+                f"item {index} has length {length} and a pack holds 1 to {capacity} tokens: "
+                "raise seq_length, or drop the sample before packing"
+            )
 
 
 def shuffled(packs: Sequence[list[int]], seed: Hashable) -> list[list[int]]:

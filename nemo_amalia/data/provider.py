@@ -36,6 +36,7 @@ class AmaliaDatasetProvider(DatasetProvider):
     tiling: bool = True
     packing: bool = True
     packing_buffer_size: int = 500
+    packing_algorithm: str = "best_fit_decreasing"
     shuffle_buffer_size: int = 1000
     max_samples_per_sequence: int = 100
     on_bad_sample: str = "fail"
@@ -67,6 +68,7 @@ class AmaliaDatasetProvider(DatasetProvider):
             dp_size=group.size(),
             num_workers=self.num_workers,
             packing_buffer_size=self.packing_buffer_size,
+            packing_algorithm=self.packing_algorithm,
             shuffle_buffer_size=self.shuffle_buffer_size,
             max_samples_per_sequence=self.max_samples_per_sequence,
             seed=self.seed,

@@ -16,7 +16,7 @@ from nemo_amalia.data.assembly import PackAssembler, check_policy
 from nemo_amalia.data.cookers import cook_conversation, sample_key
 from nemo_amalia.data.encoding import ConversationEncoder
 from nemo_amalia.data.faults import REASONS, FaultBoard
-from nemo_amalia.data.packing import best_fit_decreasing, padded_length, shuffled
+from nemo_amalia.data.packing import ALGORITHMS, padded_length, shuffled
 from nemo_amalia.data.samples import BadSampleError, ConversationSample, Pack, PackedBatch, TokenizedSample
 
 
@@ -54,8 +54,8 @@ def _cook(record: dict[str, Any]) -> CookedRecord:
 
 
 class AmaliaTaskEncoder(TaskEncoder):
-    """capacity, segment_multiple, seed: of the packs. decode_in_worker: assemble here (CPU), or hand the
-    packs over undecoded for the training process to assemble (GPU). on_bad_sample: "fail" or "drop"; a bad
+    """capacity, packing_algorithm, segment_multiple, seed: of the packs. decode_in_worker: assemble here (CPU), or
+    hand the packs over undecoded for the training process to assemble (GPU). on_bad_sample: "fail" or "drop"; a bad
     image follows the assembler's on_bad_image instead.
     """
 
@@ -69,6 +69,7 @@ class AmaliaTaskEncoder(TaskEncoder):
         faults: FaultBoard,
         *,
         capacity: int,
+        packing_algorithm: str = "best_fit_decreasing",
         segment_multiple: int = 1,
         seed: int = 0,
         on_bad_sample: str = "fail",
@@ -78,7 +79,7 @@ class AmaliaTaskEncoder(TaskEncoder):
         self.encoder = encoder
         self.assembler = assembler
         self.faults = faults
-        self.capacity = capacity
+        self.capacity, self.packing_algorithm = capacity, packing_algorithm
         self.segment_multiple = segment_multiple
         self.seed = seed
         self.on_bad_sample = check_policy("on_bad_sample", on_bad_sample)
@@ -110,7 +111,7 @@ class AmaliaTaskEncoder(TaskEncoder):
     def select_samples_to_pack(self, samples: list[EncodedRecord]) -> list[list[EncodedRecord]]:
         # Seeded by the content: a pure function of the buffer, so that a resumed run packs alike.
         lengths = [padded_length(len(record.sample), self.segment_multiple) for record in samples]
-        packs = best_fit_decreasing(lengths, self.capacity)
+        packs = ALGORITHMS[self.packing_algorithm](lengths, self.capacity)
         seed = f"{self.seed}/{samples[0].__key__}/{samples[-1].__key__}/{sum(lengths)}"
         return [[samples[index] for index in pack] for pack in shuffled(packs, seed)]
 

@@ -24,8 +24,9 @@ def is_reporter() -> bool:
 class Progress(Callback):
     """One line every ``interval`` steps, one record of metrics a step.
 
-    metrics.jsonl and TensorBoard carry: loss (mean over loss tokens), grad_norm, lr of each module, tokens_per_second,
-    pack_fill (tokens over capacity), samples, tokens, image_tokens, tiles, all of the whole global batch.
+    metrics.jsonl and the trackers (TensorBoard, W&B, MLflow) carry: loss (mean over loss tokens), grad_norm, lr of each
+    module, tokens_per_second, pack_fill (tokens over capacity), samples, tokens, image_tokens, tiles, all of the whole
+    global batch.
     """
 
     def __init__(self, console: Console, run: RunConfig, counts: StepCounts):
@@ -85,13 +86,18 @@ class Progress(Callback):
     def _write(self, context: CallbackContext, record: dict) -> None:
         with open(self.metrics, "a") as out:
             out.write(json.dumps(record) + "\n")
-        writer = context.state.tensorboard_logger
-        if writer is not None:
-            for name in ("pack_fill", "tokens_per_second", "samples", "image_tokens", "tiles"):
-                writer.add_scalar(f"data/{name}", record[name], record["step"])
-            for name, value in record.items():
-                if name.startswith("lr/"):
-                    writer.add_scalar(name, value, record["step"])
+        # Loss and gradient norm go to the trackers by Bridge's own log.
+        names = ("pack_fill", "tokens_per_second", "samples", "image_tokens", "tiles")
+        values = {f"data/{name}": record[name] for name in names}
+        values |= {name: value for name, value in record.items() if name.startswith("lr/")}
+        state = context.state
+        if state.tensorboard_logger is not None:
+            for name, value in values.items():
+                state.tensorboard_logger.add_scalar(name, value, record["step"])
+        if state.wandb_logger is not None:
+            state.wandb_logger.log(values, record["step"])
+        if state.mlflow_logger is not None:
+            state.mlflow_logger.log_metrics(values, step=record["step"])
 
     def _line(self, record: dict, now: float) -> str:
         done = record["step"] - self._first_step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -122,6 +123,7 @@ def dataset(run: RunConfig, model: AmaliaVLModelProvider, assets: Path) -> Amali
         tiling=run.stage.tiling,
         packing=run.stage.packing,
         packing_buffer_size=run.data.packing_buffer_size,
+        packing_algorithm=run.data.packing_algorithm,
         shuffle_buffer_size=run.data.shuffle_buffer_size,
         max_samples_per_sequence=run.data.max_samples_per_sequence,
         on_bad_sample=run.data.on_bad_sample,
@@ -207,16 +209,18 @@ def data_parallel(run: RunConfig) -> DistributedDataParallelConfig:
 def logger(run: RunConfig) -> LoggerConfig:
     """TensorBoard always; W&B and MLflow where conf/logging names a project."""
     log, name = run.logging, Path(run.run_dir).name
+    in_run_dir = f"sqlite:///{Path(run.run_dir).absolute()}/mlflow.db" if log.mlflow_experiment else None
     return LoggerConfig(
         log_interval=log.interval,
         tensorboard_dir=str(Path(run.run_dir) / "tensorboard"),
         wandb_project=log.wandb_project,
         wandb_entity=log.wandb_entity,
         wandb_exp_name=name if log.wandb_project else None,
-        wandb_save_dir=str(Path(run.run_dir) / "wandb") if log.wandb_project else None,
+        wandb_save_dir=str(Path(run.run_dir).absolute()) if log.wandb_project else None,
         mlflow_experiment=log.mlflow_experiment,
         mlflow_run_name=name if log.mlflow_experiment else None,
-        mlflow_tracking_uri=log.mlflow_tracking_uri,
+        mlflow_tracking_uri=log.mlflow_tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or in_run_dir,
+        mlflow_log_artifacts=False,  # it would upload every checkpoint
     )
 
 
