@@ -20,7 +20,7 @@ started=$SECONDS
 if [ ! -x .venv/bin/python ]; then
   python=$(find_python)
   echo "setup: making .venv with $("$python" --version)"
-  "$python" -m venv .venv
+  "$python" -m venv .venv || { rm -rf .venv; exit 1; } # Debian says which package lacks; half a .venv would pass next time
 fi
 # uv resolves with the overrides in pyproject.toml and links from its cache; pip can do neither.
 .venv/bin/python -m pip install --quiet --disable-pip-version-check 'uv==0.13.9' 2>&1 | grep -v '^WARNING: Location' || true
