@@ -1,7 +1,7 @@
 """``make demo``: data, import, stage 1, stage 2, export, answers, report; every step by the commands a user has.
 
 Two ranks share every layer (TP=2 with sequence parallelism) on Gloo: the code that 128 GPUs run. Numbers of samples
-are here, everything about training is in conf/stage/{alignment,sft}_demo.yaml.
+are here, everything about training is in conf/stage/{alignment,sft}_demo.yaml and conf/data/demo.yaml.
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ BASE = ROOT / "demo" / "base"
 ALIGNMENT_SAMPLES, SFT_SAMPLES, QUESTIONS = 3900, 6300, 500
 MAX_TILES = 4
 MARK = ".demo"  # in a folder that the next demo may empty
-LAPTOP = ["parallel=tp2", "precision=fp32", "launch.ranks=2", "data.num_workers=1", "checkpoint.save_interval=1000"]
-#: A step is one pack here: it must hold samples of every length, or a step sees one kind of them.
-MIXED = ["data.packing_algorithm=balanced"]
+LAPTOP = ["parallel=tp2", "precision=fp32", "launch.ranks=2", "data=demo", "checkpoint.save_interval=1000"]
 #: Two ranks on Gloo wherever this runs: on a machine with one GPU they would both want it.
 ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
 STACK = ("torch", "megatron-core", "megatron-bridge", "megatron-energon", "nvidia-dali-cuda130", "transformers")
@@ -82,7 +80,7 @@ class Demo:
     def train(self, stage: str, checkpoint: Path, data: Path) -> list[str]:
         """One stage on two ranks."""
         words = [f"stage={stage}_demo", f"model.checkpoint={checkpoint}", f"data.path={data}"]
-        return self.amalia("train", *words, f"run_dir={self.folder / stage}", *LAPTOP, *MIXED)
+        return self.amalia("train", *words, f"run_dir={self.folder / stage}", *LAPTOP)
 
     def answer(self, model: Path, when: str) -> list[str]:
         """Ask the held-out questions of an exported folder, with plain transformers."""
