@@ -18,7 +18,8 @@ class Row:
     """One source that is there. Tokens are of the whole folder, once; None where it has no totals.
 
     available: samples in the folder. draws: samples that the run draws from it, expected. text_counted: by a tokenizer,
-    not estimated. sizes_exact: image tokens are exact.
+    not estimated. size_step: image tokens are exact where it is 1, else of sizes rounded to so many pixels. unfit,
+    unreadable: samples that a scan found unfit, and images of no known size: training drops them.
     """
 
     source: Source
@@ -26,7 +27,9 @@ class Row:
     text_tokens: float | None
     image_tokens: float | None
     text_counted: bool = False
-    sizes_exact: bool = True
+    size_step: int = 1
+    unfit: int = 0
+    unreadable: int = 0
     draws: float = 0.0
 
     @property
@@ -54,7 +57,9 @@ def measure(mix: Mix, source: Source, available: int, totals: Totals | None) -> 
         float(totals.text_tokens if counted else estimate),
         float(totals.image_tokens(mix.images.geometry(), mix.images.tiling)),
         text_counted=counted,
-        sizes_exact=totals.sizes.step == 1,
+        size_step=totals.sizes.step,
+        unfit=sum(totals.refused.values()),
+        unreadable=totals.unreadable_images,
     )
 
 

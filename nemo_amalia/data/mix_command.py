@@ -150,7 +150,7 @@ def table(mix: Mix, rows: list[Row]) -> list[str]:
     """Lines: a category, its sources below it, all in the mix's order; the last one is the whole."""
     share = shares(rows)
     paper = sum(source.samples for source in mix.sources)
-    width = max(len(source.name) for source in mix.sources) + 2
+    width = max(len(label) for label in (*mix.categories, *(f"  {source.name}" for source in mix.sources)))
     heads = ("samples", "paper's", "epochs", "share %", "paper %", "text tok", "image tok", "tokens %")
     lines = [" " * width + "".join(f"{head:>11}" for head in heads)]
     for category, printed in mix.categories.items():
@@ -179,7 +179,7 @@ def _line(label: str, width: int, rows: list[Row], listed: int, printed: str, sh
     of_tokens = [share[row.source.name][1] for row in rows]
     percent = f"{100 * sum(of_tokens):.2f}" if None not in of_tokens and rows else "-"
     text = _sum([row.text_tokens for row in rows], rows, all(row.text_counted for row in rows))
-    image = _sum([row.image_tokens for row in rows], rows, all(row.sizes_exact for row in rows))
+    image = _sum([row.image_tokens for row in rows], rows, all(row.size_step == 1 for row in rows))
     cells = (short(samples), short(listed), epochs, of_draws, printed, text, image, percent)
     return f"{label:<{width}}" + "".join(f"{cell:>11}" for cell in cells)
 
@@ -201,10 +201,18 @@ def short(number: float) -> str:
 def notes(mix: Mix, rows: list[Row], absent: list[Absent], others: list[str]) -> list[str]:
     """What the table does not say: how it was counted, what is missing and the command for it."""
     lines = [
-        f"weights={mix.weights} shares={mix.shares}: shares are of samples drawn; tokens are those drawn in the run.",
-        f"~ text: {mix.text.characters_per_token:g} characters a token and {mix.text.tokens_per_turn:g} tokens a turn "
-        "(scan=true tokenizer=DIR counts). ~ image: sizes known to a few pixels.",
+        f"weights={mix.weights} shares={mix.shares}: share % is of samples drawn; tokens are those drawn in the run."
     ]
+    if not all(row.text_counted for row in rows):
+        lines.append(
+            f"~ text: {mix.text.characters_per_token:g} characters a token and {mix.text.tokens_per_turn:g} tokens a "
+            "turn; scan=true tokenizer=DIR counts them."
+        )
+    if any(row.size_step > 1 for row in rows):
+        lines.append(f"~ image: of sizes rounded to {max(row.size_step for row in rows)} pixels and less.")
+    unfit = [f"{r.source.name} ({r.unfit} samples, {r.unreadable} images)" for r in rows if r.unfit or r.unreadable]
+    if unfit:
+        lines.append(f"counted above, and dropped or refused by training: {', '.join(unfit)}")
     unknown = [row.source.name for row in rows if row.text_tokens is None]
     if unknown:
         lines.append(f"? no totals beside the index of {', '.join(unknown)}: scan=true makes them.")
