@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -14,11 +15,18 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
   amalia import --vision DIR --llm DIR --out CKPT    SigLIP + Llama, with a fresh connector: how stage 1 starts
   amalia train stage=alignment model.checkpoint=CKPT data.path=DIR run_dir=DIR [key=value ...]
   amalia export --checkpoint CKPT --out DIR          Megatron checkpoint -> folder that transformers loads
+  amalia data mix stage=sft root=DIR [out=mix.yaml]  the data sets of a stage against the paper's, and their blend
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+#: `amalia data <name>` -> the module whose add_command(subparsers) makes it; imported when the first word is `data`.
+DATA_COMMANDS: dict[str, str] = {
+    "mix": "nemo_amalia.data.mix_command",
+}
+
+
+def parser(with_data: bool = False) -> argparse.ArgumentParser:
+    """The command line; ``with_data`` knows the commands below `amalia data`, too."""
     top = argparse.ArgumentParser(prog="amalia", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
     take = commands.add_parser("import", help="Hugging Face -> Megatron checkpoint")
@@ -34,6 +42,11 @@ def parser() -> argparse.ArgumentParser:
     give.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet, or is empty")
     train = commands.add_parser("train", help="train a stage, here or as a rank of torchrun or Slurm")
     train.add_argument("overrides", nargs="*", metavar="key=value", help="see conf/ and nemo_amalia/config/schema.py")
+    data = commands.add_parser("data", help="shards: the mix, importing, packing, looking at them")
+    if with_data:
+        below = data.add_subparsers(dest="data_command", required=True, metavar="command")
+        for module in DATA_COMMANDS.values():
+            importlib.import_module(module).add_command(below)
     return top
 
 
@@ -120,12 +133,18 @@ def run_train(arguments: argparse.Namespace) -> int:
     return launch(compose(arguments.overrides), arguments.overrides)
 
 
-COMMANDS = {"import": run_import, "export": run_export, "train": run_train}
+def run_data(arguments: argparse.Namespace) -> int:
+    """amalia data <command>."""
+    return arguments.run(arguments)
+
+
+COMMANDS = {"import": run_import, "export": run_export, "train": run_train, "data": run_data}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Entry of the ``amalia`` command. Errors a user can mend are one line on stderr and exit code 2."""
-    arguments = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = parser(with_data=words[:1] == ["data"]).parse_args(words)
     try:
         return COMMANDS[arguments.command](arguments)
     except ValueError as error:

@@ -42,6 +42,10 @@ def check_overrides(overrides: list[str]) -> None:
         if not equals:
             raise ValueError(f"{word!r} is not an override: write key=value, as in stage=sft or data.path=FOLDER")
         key = key.lstrip("+~")
+        if key == "mix":  # conf/mix is no part of a run: its result is data.path
+            raise ValueError(
+                "mix= belongs to `amalia data mix`: write its blend with out=FILE, train on data.path=FILE"
+            )
         if key in groups:
             choices = sorted(path.stem for path in (CONF / key).glob("*.yaml"))
             if value not in choices:

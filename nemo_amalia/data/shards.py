@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemo_amalia.data.totals import Totals
+
 PREPARE = (
     "energon prepare {folder} --non-interactive --split-ratio 1,0,0 --sample-type CrudeWebdataset "
     "--num-workers 1 --no-progress"
@@ -43,7 +45,7 @@ class ShardReport:
 def write_shards(
     samples: Iterable[Mapping[str, Any]], folder: str | Path, samples_per_shard: int = 1000
 ) -> ShardReport:
-    """Writes {"key", "messages", "images": [bytes], "source", "language"} as indexed shards.
+    """Writes {"key", "messages", "images": [bytes], "source", "language"} as indexed shards with their totals.
 
     Atomic: all is written to a neighbour folder and renamed at the end, so a folder is there whole or not at
     all. Deterministic: the same samples give the same tar files. Raises ValueError on an empty input, a
@@ -60,8 +62,10 @@ def write_shards(
     except OSError as error:
         raise ValueError(f"cannot write to {target.parent} ({error.strerror}): choose another folder") from error
     try:
-        report = _write_tars(samples, work, target, samples_per_shard)
+        totals = Totals()
+        report = _write_tars(samples, work, target, samples_per_shard, totals)
         _prepare(work)
+        totals.write(work)
         if target.exists():
             target.rmdir()
         work.rename(target)
@@ -70,7 +74,9 @@ def write_shards(
     return report
 
 
-def _write_tars(samples: Iterable[Mapping[str, Any]], work: Path, target: Path, samples_per_shard: int) -> ShardReport:
+def _write_tars(
+    samples: Iterable[Mapping[str, Any]], work: Path, target: Path, samples_per_shard: int, totals: Totals
+) -> ShardReport:
     keys: set[str] = set()
     tar, shards, images = None, [], 0
     try:
@@ -86,6 +92,7 @@ def _write_tars(samples: Iterable[Mapping[str, Any]], work: Path, target: Path, 
                 tar = tarfile.open(shards[-1], "w", format=tarfile.USTAR_FORMAT)
             keys.add(key)
             images += _add_sample(tar, key, sample)
+            totals.add(sample.get("messages", ()), sample["images"])
     finally:
         if tar:
             tar.close()
