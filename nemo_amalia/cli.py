@@ -15,11 +15,12 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
   amalia import --vision DIR --llm DIR --out CKPT    SigLIP + Llama, with a fresh connector: how stage 1 starts
   amalia train stage=alignment model.checkpoint=CKPT data.path=DIR run_dir=DIR [key=value ...]
   amalia export --checkpoint CKPT --out DIR          Megatron checkpoint -> folder that transformers loads
+  amalia data view SOURCE --assets HF --out P.html   shards as a page: tiles, tokens, loss, packs, what looks wrong
 """
 
 
 #: `amalia data <name>` -> the module whose add_command(subparsers) makes it; imported when the first word is `data`.
-DATA_COMMANDS: dict[str, str] = {}
+DATA_COMMANDS: dict[str, str] = {"view": "nemo_amalia.data.view"}
 
 
 def parser(with_data: bool = False) -> argparse.ArgumentParser:
