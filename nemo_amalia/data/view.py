@@ -60,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.out.write_text(page(made), encoding="utf-8")
     except OSError as error:
         raise ValueError(f"--out {arguments.out} cannot be written ({error.strerror}): choose another file") from error
-    print(f"{len(made.seen):,} samples read = {len(made.usable):,} usable + {len(made.faulty):,} refused")
+    again = f" ({made.again:,} draws gave a sample again)" if made.again else ""
+    print(f"{len(made.seen):,} samples read = {len(made.usable):,} usable + {len(made.faulty):,} refused{again}")
     for finding in made.findings:
         if finding.level != "fine":
             print(f"{finding.level}: {finding.text}")
@@ -88,7 +89,7 @@ def make_view(
     from nemo_amalia.data.view_read import make_packs, read, read_assets
 
     assets = read_assets(folder)
-    seen = read(source, ConversationEncoder(assets.chat, assets.geometry, seq_length, tiling), number, seed)
+    seen, again = read(source, ConversationEncoder(assets.chat, assets.geometry, seq_length, tiling), number, seed)
     found = findings(seen, assets)
     album, shown, refused = Album(assets), [], False
     for one in in_turn(seen, found):
@@ -112,6 +113,7 @@ def make_view(
         capacity=seq_length,
         algorithm=algorithm,
         left_out=album.left_out,
+        again=again,
     )
 
 

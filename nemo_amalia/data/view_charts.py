@@ -9,7 +9,7 @@ from statistics import median
 
 COLOURS = 7  # .c0 to .c6 in view.css; the last stands for the rest
 BINS, FEW = 24, 14  # bars of a histogram at most; bars that are few enough to label each
-PACKS = 24  # drawn
+PACKS, MORE_PACKS = 12, 48  # drawn at once, and drawn when asked for
 
 
 def percent(share: float) -> str:
@@ -33,7 +33,7 @@ def histogram(title: str, values: Sequence[int]) -> str:
     """One figure; its text names median and extremes."""
     if not values:
         return f'<figure class="hist"><figcaption><b>{escape(title)}</b> <span>none</span></figcaption></figure>'
-    bars, highest = bins(values), 0
+    bars = bins(values)
     highest = max(count for _, _, count in bars)
     summary = f"median {median(values):,.0f}, {min(values):,} to {max(values):,}"
     columns = []
@@ -76,7 +76,7 @@ def shares(title: str, names: Sequence[str]) -> str:
 def pack_bars(packs: list[list[int]], lengths: list[int], keys: list[str], sources: list[str], capacity: int) -> str:
     """One bar a pack: its segments in order, coloured by source, and what is free."""
     colour, rows = colours(sources), []
-    for number, pack in enumerate(packs[:PACKS]):
+    for number, pack in enumerate(packs[: PACKS + MORE_PACKS]):
         used = sum(lengths[index] for index in pack)
         segments = "".join(
             f'<i class="c{colour[sources[index]]}" style="width:{lengths[index] / capacity * 100:.3f}%" '
@@ -88,5 +88,7 @@ def pack_bars(packs: list[list[int]], lengths: list[int], keys: list[str], sourc
             f'<li><span>{number + 1}</span><div class="pack" role="img" aria-label="Pack {number + 1}: {text}">'
             f"{segments}</div><span>{text}</span></li>"
         )
-    rest = f'<p class="quiet">{len(packs) - PACKS:,} packs more are not drawn.</p>' if len(packs) > PACKS else ""
-    return f'<ol class="packs">{"".join(rows)}</ol>{rest}'
+    first, later = "".join(rows[:PACKS]), "".join(rows[PACKS:])
+    more = f'<details><summary>{len(rows) - PACKS} packs more</summary><ol class="packs">{later}</ol></details>'
+    rest = f'<p class="quiet">{len(packs) - len(rows):,} packs more are not drawn.</p>'
+    return f'<ol class="packs">{first}</ol>{more if later else ""}{rest if len(packs) > len(rows) else ""}'

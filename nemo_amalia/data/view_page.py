@@ -22,7 +22,8 @@ _SIGNS = {"wrong": "✗", "look": "?", "fine": "✓"}
 
 @dataclass(frozen=True)
 class View:
-    """All that the page says. shown: sample -> its figures; packs: indices into the usable samples."""
+    """All that the page says. shown: samples with their figures; packs: indices into the usable samples; left_out: images that
+    are not drawn; again: draws of a blend that gave a sample that was there."""
 
     source: str
     assets: Assets
@@ -33,6 +34,7 @@ class View:
     capacity: int
     algorithm: str
     left_out: int = 0
+    again: int = 0
 
     @property
     def usable(self) -> list[Seen]:
@@ -78,8 +80,9 @@ def verdict(findings: list[Finding]) -> tuple[str, str]:
 def _lead(view: View) -> str:
     text, level = verdict(view.findings)
     faulty = len(view.faulty)
+    again = f"{view.again:,} draws gave a sample again. " if view.again else ""
     return (
-        f"{len(view.seen):,} samples read: {len(view.usable):,} that training takes and {faulty:,} that it refuses. "
+        f"{len(view.seen):,} samples read: {len(view.usable):,} that training takes and {faulty:,} that it refuses. {again}"
         f'<strong class="verdict {level}">{text[0].upper()}{text[1:]}.</strong>'
     )
 
@@ -123,10 +126,8 @@ def _findings(view: View) -> str:
     bad = rows[: len(rows) - len(fine)]
     opened = "" if bad else " open"
     summary = f"{len(fine)} check{'s' * (len(fine) != 1)} found nothing"
-    return (
-        f'<ul class="checks">{"".join(bad)}</ul>'
-        f'<details{opened}><summary>{summary}</summary><ul class="checks small">{"".join(fine)}</ul></details>'
-    )
+    more = f'<details{opened}><summary>{summary}</summary><ul class="checks small">{"".join(fine)}</ul></details>'
+    return f'<ul class="checks">{"".join(bad)}</ul>{more if fine else ""}'
 
 
 def _shares(view: View) -> str:

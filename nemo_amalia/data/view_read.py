@@ -5,7 +5,9 @@ Nothing is lost: a sample that was read has tokens, or the reason why training w
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,13 +123,16 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def read(source: str | Path, encoder: ConversationEncoder, number: int, seed: int) -> list[Seen]:
-    """At most `number` samples, at most one pass over the data, in an order that depends on `seed`.
+def read(source: str | Path, encoder: ConversationEncoder, number: int, seed: int) -> tuple[list[Seen], int]:
+    """Samples in an order that depends on `seed`, and how many draws gave one that was there already.
 
-    source: a folder of prepared shards or a metadataset .yaml. Raises ValueError when it is neither.
+    source: a folder of prepared shards, read at most once, or a metadataset .yaml, of which `number` samples are drawn
+    by its weights; those that come again are counted and left out. Raises ValueError when it is neither.
     """
+    path = check_folder(source)
+    blended = path.is_file()
     dataset = get_train_dataset(
-        str(check_folder(source)),
+        str(path),
         worker_config=WorkerConfig(
             rank=0, world_size=1, num_workers=0, seed_offset=seed, global_error_handler=_stop_reading
         ),
@@ -135,31 +140,34 @@ def read(source: str | Path, encoder: ConversationEncoder, number: int, seed: in
         shuffle_buffer_size=number,
         max_samples_per_sequence=SLICE,
         task_encoder=_Reader(),
-        repeat=False,
+        repeat=blended,  # Energon draws by weight from endless folders only
     )
     loader = get_loader(dataset, watchdog_timeout_seconds=None)
     loader.pin_memory = False
-    found: dict[str, Seen] = {}
-    for record in loader:
-        seen = _encoded(record, encoder)
-        seen.key = _unique(seen, found, Path(source).is_file())
-        found[seen.key] = seen
-        if len(found) == number:
-            break
-    return list(found.values())
+    found: dict[tuple[str, str], Seen] = {}
+    again = 0
+    for record in itertools.islice(loader, number):
+        name = (str(record.__sources__[0].dataset_path), record.__key__)
+        if name in found:
+            again += 1
+        else:
+            found[name] = _encoded(record, encoder)
+    if blended:
+        _rename(found.values())
+    return list(found.values()), again
 
 
-def _unique(seen: Seen, found: dict[str, Seen], blended: bool) -> str:
-    """A name on the page: folders of a blend may hold like shards with like keys, and a folder may come twice."""
-    names = [f"{Path(seen.folder).name}/{seen.key}", f"{seen.folder}/{seen.key}"]
-    names = names if blended else [seen.key, *names]
-    free = next((name for name in names if name not in found), None)
-    return free or f"{names[0]} ({len(found)})"
+def _rename(seen: Iterable[Seen]) -> None:
+    """The folders of a blend may hold equal shard names with equal keys: the folder goes before them."""
+    taken: set[str] = set()
+    for one in seen:
+        short, long = (f"{folder}/{one.key}" for folder in (Path(one.folder).name, one.folder))
+        one.key = long if short in taken else short
+        taken.add(one.key)
 
 
 def _encoded(record: Any, encoder: ConversationEncoder) -> Seen:
-    folder = str(record.__sources__[0].dataset_path) if record.__sources__ else ""
-    seen = Seen(record.__key__, folder, record.conversation)
+    seen = Seen(record.__key__, str(record.__sources__[0].dataset_path), record.conversation)
     try:
         if record.failure is not None:
             raise record.failure
