@@ -22,8 +22,11 @@ _SIGNS = {"wrong": "✗", "look": "?", "fine": "✓"}
 
 @dataclass(frozen=True)
 class View:
-    """All that the page says. shown: samples with their figures; packs: indices into the usable samples; left_out: images that
-    are not drawn; again: draws of a blend that gave a sample that was there."""
+    """All that the page says.
+
+    shown: samples with their figures. packs: indices into the usable samples. left_out: images of shown samples that
+    are not drawn. again: draws of a blend that gave a sample that was there already.
+    """
 
     source: str
     assets: Assets
@@ -82,7 +85,8 @@ def _lead(view: View) -> str:
     faulty = len(view.faulty)
     again = f"{view.again:,} draws gave a sample again. " if view.again else ""
     return (
-        f"{len(view.seen):,} samples read: {len(view.usable):,} that training takes and {faulty:,} that it refuses. {again}"
+        f"{len(view.seen):,} samples read: {len(view.usable):,} that training takes and {faulty:,} that it refuses. "
+        f"{again}"
         f'<strong class="verdict {level}">{text[0].upper()}{text[1:]}.</strong>'
     )
 
@@ -157,9 +161,10 @@ def _histograms(view: View) -> str:
 def _packing(view: View) -> str:
     usable = view.usable
     lengths = [len(one.tokens) for one in usable]
+    packs = "1 pack" if len(view.packs) == 1 else f"{len(view.packs):,} packs"
     full = fill(view.packs, lengths, view.capacity)
     note = (
-        f"What <code>{escape(view.algorithm)}</code> makes of these {len(usable):,} samples: {len(view.packs):,} packs "
+        f"What <code>{escape(view.algorithm)}</code> makes of these {len(usable):,} samples: {packs} "
         f"of {view.capacity:,} tokens, {percent(full)} full. A border is a segment's; "
         "attention does not cross it. Colours are those of the sources."
     )

@@ -15,6 +15,7 @@ from nemo_amalia.data.samples import BadSampleError
 from nemo_amalia.data.view_read import Assets, Seen
 
 CANVAS_SIDE, THUMBNAIL_SIDE, QUALITY = 480, 120, 80  # pixels on the page; JPEG quality
+MAX_HEIGHT = 420  # of a canvas, CSS pixels
 MAX_IMAGES = 8  # drawn of one sample
 BUDGET = 9_000_000  # bytes of data URIs on a page
 
@@ -60,7 +61,8 @@ class Album:
         )
         alt = f"Image {index + 1} on its canvas of {rows} × {columns} tiles"
         return (
-            f'<figure><div class="canvas"><img src="{self._uri(grid, CANVAS_SIDE)}" alt="{escape(alt)}">'
+            f'<figure><div class="canvas" style="--wide:{MAX_HEIGHT * columns // rows}px">'
+            f'<img src="{self._uri(grid, CANVAS_SIDE)}" alt="{escape(alt)}">'
             f"{self._lines(width, height)}</div>{small}"
             f"<figcaption>{width} × {height} on {columns * side} × {rows * side}: {rows} × {columns} tiles and the "
             f"thumbnail, <b>{tokens}</b></figcaption></figure>"

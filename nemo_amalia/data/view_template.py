@@ -43,8 +43,8 @@ def template_findings(chat: ChatFormat) -> list[Finding]:
     before, after_first, after_last = _answer(text, at)
     found = _header_findings(before, after_first, chat)
     if not (text.startswith(asked) and text[len(asked) :].lstrip().startswith(WORDS[1])):
-        said = f"Asked for an answer, the chat template ends with {asked[-40:]!r}; in training the answer follows "
-        found.append(Finding("generation_prompt", "wrong", f"{said}{text[: at[1]][-40:]!r}."))
+        said = f"Asked for an answer, the chat template ends with {asked[at[0] :]!r}; in training the answer follows "
+        found.append(Finding("generation_prompt", "wrong", f"{said}{text[at[0] : at[1]]!r}."))
     added = _added(text[: at[0]], after_first, chat)
     if added:
         found.append(Finding("system", "look", f"The chat template puts {added!r} before every conversation: meant?"))

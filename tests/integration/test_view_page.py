@@ -1,8 +1,11 @@
 """The page of `amalia data view` in a real browser: at a phone's width, at a desk's, and in the dark."""
 
+import io
+
 import pytest
 import tiny_hf
 from browser import CHROMIUM, MISSING, browse
+from PIL import Image
 from tiny_shards import conversations
 
 from nemo_amalia.data.shards import write_shards
@@ -45,6 +48,9 @@ window.addEventListener("load", () => {
       images: page.images.length,
       off: [...page.querySelectorAll(".canvas")].filter((c) => {
         const [a, b] = [c.querySelector("img"), c.querySelector("svg")].map((e) => e.getBoundingClientRect());
+        const image = c.querySelector("img");
+        const squeezed = (a.width / a.height) * (image.naturalHeight / image.naturalWidth);
+        if (image.naturalWidth && Math.abs(squeezed - 1) > 0.05) return true;
         return Math.abs(a.width - b.width) > 1 || Math.abs(a.height - b.height) > 1 || Math.abs(a.left - b.left) > 1;
       }).length,
       focusable: [...page.querySelectorAll(".tokens")].every((e) => e.tabIndex === 0),
@@ -59,12 +65,19 @@ window.addEventListener("load", () => {
 </script>"""
 
 
+def png(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.effect_noise((width, height), 60).convert("RGB").save(file, "PNG")
+    return file.getvalue()
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """A page with everything on it: findings, refusals, images, packs."""
     folder = tmp_path_factory.mktemp("page")
     samples = list(conversations(24))
     samples[5]["language"] = ""
+    samples[4]["images"], samples[8]["images"] = [png(24, 130)], [png(130, 20)]  # tall and wide
     samples[6]["messages"][1]["content"][0]["text"] = "palavra" * 60 + " " + "muito " * 40
     samples[7]["messages"] = samples[7]["messages"][:1]
     tokenizer = tiny_hf.tokenizer()
@@ -72,7 +85,7 @@ def built(tmp_path_factory):
     tiny_hf.llava_config().save_pretrained(folder / "hf")
     tiny_hf.processor(tokenizer).save_pretrained(folder / "hf")
     source = write_shards(samples, folder / "dados").folder
-    settings = {"samples": 12, "number": 24, "seq_length": 2048, "algorithm": "best_fit_decreasing"}
+    settings = {"samples": 24, "number": 24, "seq_length": 2048, "algorithm": "best_fit_decreasing"}
     (folder / "page.html").write_text(page(make_view(str(source), folder / "hf", **settings)), encoding="utf-8")
     return folder
 
