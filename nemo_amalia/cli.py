@@ -16,12 +16,14 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
   amalia train stage=alignment model.checkpoint=CKPT data.path=DIR run_dir=DIR [key=value ...]
   amalia export --checkpoint CKPT --out DIR          Megatron checkpoint -> folder that transformers loads
   amalia data mix stage=sft root=DIR [out=mix.yaml]  the data sets of a stage against the paper's, and their blend
+  amalia data view SOURCE --assets HF --out P.html   shards as a page: tiles, tokens, loss, packs, what looks wrong
 """
 
 
 #: `amalia data <name>` -> the module whose add_command(subparsers) makes it; imported when the first word is `data`.
 DATA_COMMANDS: dict[str, str] = {
     "mix": "nemo_amalia.data.mix_command",
+    "view": "nemo_amalia.data.view",
 }
 
 

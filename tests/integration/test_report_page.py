@@ -4,26 +4,16 @@ A frame page loads the report at a phone's width, looks at what is really laid o
 for --dump-dom. Script errors and failed loads are read from Chromium's own log of the console.
 """
 
-import html
-import json
-import re
 import shutil
-import subprocess
 
 import pytest
+from browser import CHROMIUM, MISSING, browse
 from fabricated_run import QUESTIONS, make_run, prediction, questions
 
 from demo import report
 from demo.score import is_correct
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
-
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --allow-file-access-from-files --enable-logging=stderr "
-    "--virtual-time-budget=20000 --window-size=1400,1000"
-).split()
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 
 FRAME = """<!doctype html><meta charset="utf-8"><body style="margin:0">
 <iframe id="page" src="report.html" style="width:390px;height:900px;border:0"></iframe><pre id="found"></pre>
@@ -60,20 +50,6 @@ window.addEventListener("load", async () => {
 </script>"""
 
 
-def browse(folder, profile) -> tuple[dict | None, list[str]]:
-    """(what the frame found in folder/report.html, None if it came to no end; the console's lines)."""
-    frame = folder / "frame.html"
-    frame.write_text(FRAME, encoding="utf-8")
-    done = subprocess.run(
-        [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", "--dump-dom", frame.as_uri()],
-        capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    match = re.search(r'<pre id="found">(.+?)</pre>', done.stdout, re.DOTALL)
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return json.loads(html.unescape(match[1])) if match else None, console
-
-
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     run = make_run(tmp_path_factory.mktemp("page") / "run")
@@ -82,7 +58,7 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def seen(built, tmp_path_factory):
-    return browse(built, tmp_path_factory.mktemp("profile"))
+    return browse(built, tmp_path_factory.mktemp("profile"), FRAME)
 
 
 def expected(kind: str, outcome: str) -> list[str]:
@@ -129,6 +105,6 @@ def test_this_browser_notices_a_broken_page(built, tmp_path):
     (broken / "images" / "q-005.png").unlink()
     page = (broken / "report.html").read_text().replace("<script>", "<script>undefinedName();</script><script>", 1)
     (broken / "report.html").write_text(page)
-    found, console = browse(broken, tmp_path / "profile")
+    found, console = browse(broken, tmp_path / "profile", FRAME)
     assert found["broken"] == ["images/q-005.png"]
     assert any("undefinedName" in line for line in console)
