@@ -52,7 +52,7 @@ def read_picture(folder: Path, name: str) -> bytes:
 
 
 def _checked(data: bytes, index: int) -> bytes:
-    from nemo_amalia.data.images import ImageError, read_header  # loads torch
+    from nemo_amalia.data.image_headers import ImageError, read_header  # loads Pillow
 
     if len(data) > MAX_BYTES:
         raise BadRecordError("image", f"picture {index} has more than {MAX_BYTES:,} bytes: scale it down")

@@ -112,7 +112,10 @@ def _list_values(file: Path, stream: io.TextIOBase, buffer: str) -> Iterator[Any
                     continue
             except (ValueError, RecursionError) as error:  # cut off by the end of the buffer, or no JSON
                 fault = str(error)
-        text = stream.read(more) if len(buffer) - at < MAX_RECORD else ""
+        if len(buffer) - at > MAX_RECORD:
+            text, fault = "", f"a record may have {MAX_RECORD:,} characters, or {fault}"
+        else:
+            text = stream.read(more)
         if not text:
             raise ValueError(f"{file} cannot be read after its record {count}: {fault}; it must be one JSON list")
         more *= 2  # a long value is not parsed again for every chunk of it

@@ -14,7 +14,7 @@ from chatml import picture
 
 def write_json(path: Path, records: list, lines: bool = False) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(json.dumps(r, ensure_ascii=False) for r in records) + "\n" if lines else json.dumps(records)
+    text = "\n".join(json.dumps(r) for r in records) + "\n" if lines else json.dumps(records)
     path.write_text(text, encoding="utf-8")
     return path
 

@@ -118,9 +118,9 @@ def test_endless_values_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "MAX_RECORD", 1000)
     monkeypatch.setattr(rows, "CHUNK", 100)
     (tmp_path / "m.json").write_text(json.dumps([["a" * 5000]]))
-    with pytest.raises(ValueError, match="cannot be read after its record 0"):
+    with pytest.raises(ValueError, match="after its record 0: a record may have 1,000 characters"):
         list(rows.read_rows(tmp_path / "m.json"))
-    (tmp_path / "m.jsonl").write_text(json.dumps(["a" * 5000]))
+    (tmp_path / "m.jsonl").write_text(json.dumps({"a": "a" * 5000}))
     with pytest.raises(ValueError, match="a line of more than 1,000 characters"):
         list(rows.read_rows(tmp_path / "m.jsonl"))
 
@@ -252,7 +252,7 @@ def test_bad_preferences(tmp_path):
         base,
         base | {"rejected": "Sim."},
         base | {"chosen": " "},
-        base | {"rejected": "<image>"},
+        base | {"rejected": "<image> não"},
         base | {"prompt": "<image>"},
         {"prompt": "Quê?", "chosen": "Sim."},
         {"chosen": "a", "rejected": "b"},
