@@ -200,6 +200,22 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path):
     assert sorted(content(tmp_path / "whole"))[:2] == ["counts.json", "dropped.jsonl"]  # no partial, no .seen.sqlite
 
 
+def test_killed_while_the_index_is_made(tmp_path, monkeypatch):
+    source, prepare = write_json(tmp_path / "m.json", [{"conversations": turns(i, 0)} for i in range(9)]), []
+
+    def stop(folder):
+        (folder / ".nv-meta").mkdir()
+        (folder / ".nv-meta" / ".info.json").write_text("{")
+        prepare.append(folder)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(import_folder, "prepare_folder", stop)
+        run("llava", source, tmp_path / "out")
+    assert prepare and run("llava", source, tmp_path / "out")["out"] == 9
+    assert check_folder(tmp_path / "out")
+
+
 @pytest.mark.parametrize("form", SOURCES)
 def test_every_format_goes_on_where_it_was(tmp_path, form, monkeypatch):
     monkeypatch.setattr(import_folder, "prepare_folder", lambda folder: None)  # Energon's part is tested above
