@@ -13,6 +13,7 @@ nothing but the source and the settings decides what is written, the result is t
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -51,6 +52,11 @@ class HashedFile:
         _to_disk(self._file)
         self._file.close()
         return self._hash.hexdigest()
+
+    def abandon(self) -> None:
+        """Lets go of the file, whatever state it is in: the disk may be full, and the next run begins it again."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 class ImportFolder:
@@ -220,7 +226,7 @@ class ImportFolder:
     def close(self) -> None:
         """Lets go of the files; what is not finished stays for the next run."""
         if self._shard:
-            self._shard.close()
+            self._shard.abandon()
         self._dropped.close()
         if not self.finished:
             self._seen.close()

@@ -146,7 +146,8 @@ def _check_share(folder: ImportFolder, max_bad: float) -> None:
     if bad > max_bad * folder.read:
         raise ValueError(
             f"{bad:,} of {folder.read:,} records are bad ({_reasons(counts)}), more than --max-bad {max_bad:g}: "
-            f"see {folder.folder / DROPPED}, then mend the source and import to another --out, or run the same command with a higher --max-bad"
+            f"see {folder.folder / DROPPED}, then mend the source and choose another --out, "
+            "or run the same command with a higher --max-bad"
         )
 
 

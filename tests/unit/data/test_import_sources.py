@@ -200,6 +200,26 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path):
     assert sorted(content(tmp_path / "whole"))[:2] == ["counts.json", "dropped.jsonl"]  # no partial, no .seen.sqlite
 
 
+def test_killed_between_a_shard_and_its_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(import_folder, "prepare_folder", lambda folder: None)
+    source = write_json(tmp_path / "m.json", [{"conversations": turns(i, 0)} for i in range(30)])
+    run("llava", source, tmp_path / "whole")
+    line, calls = import_folder._line, []
+
+    def stop(content):
+        calls.append(content)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return line(content)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(import_folder, "_line", stop)
+        run("llava", source, tmp_path / "out")
+    assert (tmp_path / "out" / "shard-000001.tar").is_file() and len(manifest(tmp_path / "out")) == 1
+    run("llava", source, tmp_path / "out")  # the digests of its samples are on disk, and it is written again
+    assert content(tmp_path / "out") == content(tmp_path / "whole")
+
+
 def test_killed_while_the_index_is_made(tmp_path, monkeypatch):
     source, prepare = write_json(tmp_path / "m.json", [{"conversations": turns(i, 0)} for i in range(9)]), []
 
