@@ -17,6 +17,8 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
   amalia export --checkpoint CKPT --out DIR          Megatron checkpoint -> folder that transformers loads
   amalia data mix stage=sft root=DIR [out=mix.yaml]  the data sets of a stage against the paper's, and their blend
   amalia data view SOURCE --assets HF --out P.html   shards as a page: tiles, tokens, loss, packs, what looks wrong
+  amalia data import FORMAT SOURCE --out DIR         LLaVA json, parquet, captions, preference pairs -> shards
+  amalia data verify DIR                             the shards of an import against their checksums
 """
 
 
@@ -24,6 +26,8 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
 DATA_COMMANDS: dict[str, str] = {
     "mix": "nemo_amalia.data.mix_command",
     "view": "nemo_amalia.data.view",
+    "import": "nemo_amalia.data.import_sources",
+    "verify": "nemo_amalia.data.verify",
 }
 
 

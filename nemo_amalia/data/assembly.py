@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from nemo_amalia.data.collator import Collator
 from nemo_amalia.data.faults import FaultBoard
-from nemo_amalia.data.images import ImageError, TileMaker
+from nemo_amalia.data.image_headers import ImageError
+from nemo_amalia.data.images import TileMaker
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
 
 POLICIES = ("fail", "drop")

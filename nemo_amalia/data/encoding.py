@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nemo_amalia.data.chat import ChatFormat
 from nemo_amalia.data.image_geometry import ImageGeometry
-from nemo_amalia.data.images import ImageError, read_header
+from nemo_amalia.data.image_headers import ImageError, read_header
 from nemo_amalia.data.samples import BadSampleError, ConversationSample, TokenizedSample
 
 

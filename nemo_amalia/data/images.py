@@ -15,7 +15,6 @@ import io
 import os
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,10 +23,8 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from nemo_amalia.data.image_geometry import ImageGeometry
+from nemo_amalia.data.image_headers import ImageError, ImageHeader, read_header
 
-ORIENTATION_TAG = 0x0112
-MAX_PIXELS = 100_000_000  # a decompression bomb would take a worker's memory
-DALI_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")
 DALI_BATCH = 64
 
 # One pipeline serves every TileMaker of a process. What a forked child inherits has no threads there, and
@@ -43,84 +40,6 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-class ImageError(ValueError):
-    """An image that cannot be used, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageHeader:
-    """What is known of an image before it is decoded. width, height: pixels, after EXIF orientation (1 to
-    8).
-    """
-
-    width: int
-    height: int
-    orientation: int
-    dali: bool
-
-
-def read_header(data: bytes) -> ImageHeader:
-    """Size and orientation of an image from its header alone (about 30 microseconds).
-
-    Raises ImageError on bytes that are no image, a file whose end is missing, an image of more than 100
-    million pixels, and 16-bit grayscale or float pixels (transformers would clip those to white).
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            (width, height), mode, kind = image.size, image.mode, image.format
-            orientation = _orientation(image)
-    except Exception as error:  # Pillow's plugins raise struct.error, SyntaxError, OSError and others
-        raise ImageError(f"{len(data)} bytes that no image format recognises ({type(error).__name__})") from error
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width}x{height} pixels: at most {MAX_PIXELS:,} are allowed; scale it down first")
-    if mode.startswith(("I", "F")):
-        raise ImageError(f"{kind} with {mode!r} pixels would be clipped: convert it to 8 bits a channel first")
-    if not _is_complete(data, kind):
-        raise ImageError(f"{kind} of {len(data)} bytes has no end: the file is truncated")
-    dali = kind in DALI_FORMATS and not (kind == "PNG" and data[24] == 16)
-    if orientation > 4:
-        width, height = height, width
-    return ImageHeader(width, height, orientation, dali)
-
-
-def _orientation(image: Image.Image) -> int:
-    if image.format == "PNG":  # getexif() of a PNG without EXIF would decode the whole image
-        exif = Image.Exif()
-        if image.info.get("exif"):
-            exif.load(image.info["exif"])
-    else:
-        exif = image.getexif()
-    value = exif.get(ORIENTATION_TAG, 1)
-    return value if value in range(1, 9) else 1
-
-
-def _is_complete(data: bytes, kind: str | None) -> bool:
-    """Whether the end marker is there: decoders fill what is missing with gray and say nothing."""
-    if kind in ("JPEG", "MPO"):
-        return data.rfind(b"\xff\xd9") > _scan_start(data)
-    if kind == "PNG":
-        return data.rfind(b"IEND") > 0
-    if kind == "WEBP":
-        return len(data) >= int.from_bytes(data[4:8], "little") + 8
-    return True
-
-
-def _scan_start(data: bytes) -> int:
-    """Offset of a JPEG's first scan; an EXIF thumbnail before it has an end marker of its own."""
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xDA:
-            return position
-        if marker == 0xFF:  # fill byte
-            position += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD7:  # markers without a length
-            position += 2
-        else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return len(data)
 
 
 def apply_orientation(image: torch.Tensor, orientation: int) -> torch.Tensor:

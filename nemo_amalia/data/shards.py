@@ -21,6 +21,9 @@ PREPARE = (
     "--num-workers 1 --no-progress"
 )
 KEY = re.compile(r"[A-Za-z0-9_\-]+")  # a dot would end WebDataset's key, a slash would make a folder
+EXTRA = ("id", "chosen", "rejected")  # of a sample's json, where the sample has them
+IMPORT_SETTINGS = "import.json"  # amalia data import begins a folder with it ...
+IMPORT_COUNTS = "counts.json"  # ... and ends with this
 MAGIC = (
     (b"\xff\xd8", "jpg"),
     (b"\x89PNG", "png"),
@@ -45,7 +48,8 @@ class ShardReport:
 def write_shards(
     samples: Iterable[Mapping[str, Any]], folder: str | Path, samples_per_shard: int = 1000
 ) -> ShardReport:
-    """Writes {"key", "messages", "images": [bytes], "source", "language"} as indexed shards with their totals.
+    """Writes {"key", "messages", "images": [bytes], "source", "language"} as indexed shards with their totals. "id",
+    "chosen" and "rejected" go into the json, too, where a sample has them.
 
     Atomic: all is written to a neighbour folder and renamed at the end, so a folder is there whole or not at
     all. Deterministic: the same samples give the same tar files. Raises ValueError on an empty input, a
@@ -64,7 +68,7 @@ def write_shards(
     try:
         totals = Totals()
         report = _write_tars(samples, work, target, samples_per_shard, totals)
-        _prepare(work)
+        prepare_folder(work)
         totals.write(work)
         if target.exists():
             target.rmdir()
@@ -91,7 +95,9 @@ def _write_tars(
                 shards.append(work / f"shard-{len(shards):06d}.tar")
                 tar = tarfile.open(shards[-1], "w", format=tarfile.USTAR_FORMAT)
             keys.add(key)
-            images += _add_sample(tar, key, sample)
+            parts = sample_parts(key, sample)
+            add_parts(tar, parts)
+            images += len(parts) - 1
             totals.add(sample.get("messages", ()), sample["images"])
     finally:
         if tar:
@@ -102,15 +108,21 @@ def _write_tars(
     return ShardReport(target, len(keys), images, len(shards), size)
 
 
-def _add_sample(tar: tarfile.TarFile, key: str, sample: Mapping[str, Any]) -> int:
+def sample_parts(key: str, sample: Mapping[str, Any]) -> list[tuple[str, bytes]]:
+    """(file name, bytes) of a sample's json and of its images. Raises ValueError on bytes that are no image."""
     content = {name: sample.get(name, "") for name in ("messages", "source", "language")}
+    content |= {name: sample[name] for name in EXTRA if name in sample}
     parts = [(f"{key}.json", json.dumps(content, ensure_ascii=False).encode())]
-    parts += [(f"{key}.{i}.{image_suffix(data)}", data) for i, data in enumerate(sample["images"])]
+    return parts + [(f"{key}.{i}.{image_suffix(data)}", data) for i, data in enumerate(sample["images"])]
+
+
+def add_parts(tar: tarfile.TarFile, parts: Sequence[tuple[str, bytes]]) -> None:
+    """Appends files to a tar. Deterministic: time 0 and no owner."""
     for name, data in parts:
-        info = tarfile.TarInfo(name)  # time 0 and no owner: equal samples, equal bytes
+        info = tarfile.TarInfo(name)
         info.size = len(data)
         tar.addfile(info, io.BytesIO(data))
-    return len(parts) - 1
+    tar.members.clear()  # tarfile would remember every file until the end
 
 
 def image_suffix(data: bytes) -> str:
@@ -123,8 +135,8 @@ def image_suffix(data: bytes) -> str:
     raise ValueError(f"{len(data)} bytes starting with {data[:8]!r} are no image: expected JPEG, PNG, WebP or GIF")
 
 
-def _prepare(folder: Path) -> None:
-    """What `energon prepare` does, without a second process."""
+def prepare_folder(folder: Path) -> None:
+    """What `energon prepare` does, without a second process: writes the index and .nv-meta."""
     from megatron.energon.tools.prepare import command  # 9 s of imports
 
     output = io.StringIO()
@@ -147,6 +159,8 @@ def check_folder(folder: str | Path) -> Path:
         if path.suffix not in (".yaml", ".yml"):
             raise ValueError(f"{path} is a file: expected a folder of shards or a metadataset .yaml")
         return path
+    if (path / IMPORT_SETTINGS).is_file() and not (path / IMPORT_COUNTS).is_file():
+        raise ValueError(f"data folder {path} is an import that has not ended: run the same `amalia data import` again")
     if not any(path.rglob("*.tar")):
         raise ValueError(
             f"data folder {path} holds no .tar shard: write some with nemo_amalia.data.shards.write_shards"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_amalia.data.image_geometry import ImageGeometry
+from nemo_amalia.data.image_headers import ImageError, read_header
 
 if TYPE_CHECKING:
     from nemo_amalia.data.chat import ChatFormat
@@ -58,7 +59,7 @@ class ImageSizes:
 class Totals:
     """Sums over a data set.
 
-    images: all; unreadable_images: those that training refuses (images.read_header says why), of no known size.
+    images: all; unreadable_images: those that training refuses (read_header says why), of no known size.
     characters: of the text in messages, placeholders left out. turns: messages.
     text_tokens: all tokens but the images', the chat template's included; None where nobody counted. tokenizer: by
     which they were counted. refused: samples that `scan` found unfit, by reason; they are not in text_tokens.
@@ -76,8 +77,6 @@ class Totals:
 
     def add(self, messages: Sequence[Mapping[str, Any]], images: Sequence[bytes]) -> None:
         """Counts one sample."""
-        from nemo_amalia.data.images import ImageError, read_header  # torch: 3 s, and it is here only for writers
-
         self.samples += 1
         for message in messages if isinstance(messages, list | tuple) else ():
             self.turns += 1

@@ -7,7 +7,8 @@ from chatml import picture
 from PIL import Image, ImageOps
 
 from nemo_amalia.data.image_geometry import ImageGeometry
-from nemo_amalia.data.images import ImageError, TileMaker, make_tiles, read_header
+from nemo_amalia.data.image_headers import ImageError, read_header
+from nemo_amalia.data.images import TileMaker, make_tiles
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_unusable_images_are_refused_from_the_header(data, text):
 
 
 def test_a_decompression_bomb_is_refused(monkeypatch):
-    monkeypatch.setattr("nemo_amalia.data.images.MAX_PIXELS", 100)
+    monkeypatch.setattr("nemo_amalia.data.image_headers.MAX_PIXELS", 100)
     with pytest.raises(ImageError, match="90x61 pixels: at most 100"):
         read_header(picture(90, 61))
 

@@ -184,7 +184,7 @@ def test_every_missing_source_is_named(capsys, root):
     code, out, _ = amalia(capsys, "stage=sft", f"root={root}")
     assert code == 0 and "missing: 34 of 37 sources" in out
     for source in read_mix(mix_path("sft")).sources:
-        made = f"amalia-data {source.name} run" if source.synthetic else f"amalia data import name={source.name} "
+        made = f"amalia-data {source.name} run" if source.synthetic else f"--source {source.name} --out "
         assert (made in out) == (source.name not in SIZES), source.name
 
 
