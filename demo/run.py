@@ -1,7 +1,7 @@
 """``make demo``: data, import, stage 1, stage 2, export, answers, report; every step by the commands a user has.
 
 Two ranks share every layer (TP=2 with sequence parallelism) on Gloo: the code that 128 GPUs run. Numbers of samples
-are here, everything about training is in conf/stage/{alignment,sft}_demo.yaml.
+are here, everything about training is in conf/stage/{alignment,sft}_demo.yaml and conf/data/demo.yaml.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BASE = ROOT / "demo" / "base"
 ALIGNMENT_SAMPLES, SFT_SAMPLES, QUESTIONS = 3900, 6300, 500
 MAX_TILES = 4
 MARK = ".demo"  # in a folder that the next demo may empty
-LAPTOP = ["parallel=tp2", "precision=fp32", "launch.ranks=2", "data.num_workers=1", "checkpoint.save_interval=1000"]
+LAPTOP = ["parallel=tp2", "precision=fp32", "launch.ranks=2", "data=demo", "checkpoint.save_interval=1000"]
 #: Two ranks on Gloo wherever this runs: on a machine with one GPU they would both want it.
 ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
 STACK = ("torch", "megatron-core", "megatron-bridge", "megatron-energon", "nvidia-dali-cuda130", "transformers")
