@@ -54,7 +54,7 @@ def test_the_counts_of_a_killed_worker_are_not_lost():
     )
     with pytest.raises(RuntimeError, match="killed by signal|exited unexpectedly"):
         list(loader)
-    row = board._counts[:, 0].tolist()
+    row = board._sources.counts[:, :, 0].sum(axis=1).tolist()
     assert row[2] == 50 and row[0] == 0  # the killed worker's; nothing counted in this process
     assert any(fault.key == "1-49" for fault in board.log())
     board.count_in()  # and nobody holds a lock
