@@ -54,13 +54,10 @@ def _data(run: RunConfig) -> None:
     if data.quarantine is not None and not Path(data.quarantine).exists():
         raise ValueError(f"data.quarantine {data.quarantine} does not exist: name a .jsonl, or a run's quarantine/")
     own = (Path(run.run_dir) / "quarantine").absolute()
-    if data.quarantine is not None and own in (
-        Path(data.quarantine).absolute(),
-        Path(data.quarantine).absolute().parent,
-    ):
+    if data.quarantine is not None and Path(data.quarantine).absolute().is_relative_to(own):
         raise ValueError(
-            f"data.quarantine {data.quarantine} is the list that this very run writes, so its data would change while it "
-            "runs: copy it out of run_dir first"
+            f"data.quarantine {data.quarantine} is the list that this very run writes, so its data would change while "
+            "it runs: copy it out of run_dir first"
         )
 
 

@@ -48,9 +48,9 @@ def names(sources: Iterable[str]) -> dict[str, str]:
 
 def summary(counts: Mapping[str, int]) -> str:
     """`3 of 41,200 dropped (2 image, 1 too_long)`."""
-    reasons = {name: counts[name] for name in REASONS if counts[name]}
-    said = ", ".join(f"{number:,} {name}" for name, number in reasons.items())
-    return f"{sum(reasons.values()):,} of {counts['samples_in']:,} dropped ({said})"
+    reasons = sorted((name for name in REASONS if counts[name]), key=lambda name: -counts[name])
+    said = ", ".join(f"{counts[name]:,} {name}" for name in reasons)
+    return f"{dropped(counts):,} of {counts['samples_in']:,} dropped ({said})"
 
 
 def over_limit(sources: Counts, shards: Mapping[tuple[str, str], int], share: float) -> str | None:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from chatml import conversation, picture
 
-from nemo_amalia.data.loader import build_loader
 from nemo_amalia.data.samples import BadSampleError
 from nemo_amalia.data.shards import write_shards
 
@@ -15,30 +14,6 @@ from nemo_amalia.data.shards import write_shards
 def folder(tmp_path_factory):
     samples = (conversation(i, images=i % 3, words=1 + i % 7) for i in range(48))
     return write_shards(samples, tmp_path_factory.mktemp("loader") / "data", 16).folder
-
-
-@pytest.fixture
-def load(folder, chat, geometry):
-    opened = []
-
-    def build(path=None, **changes):
-        settings = {
-            "geometry": geometry,
-            "chat": chat,
-            "seq_length": 512,
-            "image_mean": [0.5] * 3,
-            "image_std": [0.5] * 3,
-            "num_workers": 0,
-            "packing_buffer_size": 12,
-            "shuffle_buffer_size": 8,
-            "max_samples_per_sequence": 8,
-        }
-        opened.append(build_loader(folder if path is None else path, **(settings | changes)))
-        return opened[-1]
-
-    yield build
-    for loader in opened:
-        loader.close()
 
 
 def take(loader, count):
