@@ -34,12 +34,24 @@ def lost_worker(iterator: Any, faults: FaultBoard, stuck: int | None = None, sec
     if stuck is None:
         return None
     process = iterator._workers[stuck]
+    _stop_watching(iterator)
     process.kill()
     return (
         f"data worker {stuck} (pid {process.pid}) gave nothing for {seconds:g} s while {_doing(faults, stuck)}, and "
         "was ended: look at that sample and at the disk, or raise data.worker_timeout. The same command resumes from "
         "the last checkpoint"
     )
+
+
+def _stop_watching(iterator: Any) -> None:
+    """torch raises at the death of a worker, wherever this process is: not for one that we end, in the midst of its
+    error.
+    """
+    from torch.utils.data._utils.signal_handling import _remove_worker_pids
+
+    if iterator._worker_pids_set:
+        _remove_worker_pids(id(iterator))
+        iterator._worker_pids_set = False
 
 
 def awaited(iterator: Any) -> int:
