@@ -17,11 +17,13 @@ from typing import IO
 from nemo_amalia.data.faults import Fault
 
 
-@functools.lru_cache(maxsize=1024)
 def index_of(folder: str) -> str:
     """The id that `energon prepare` gave the index of a folder; empty where there is none."""
     file = Path(folder) / ".nv-meta" / "index.uuid"
     return file.read_text().strip() if file.is_absolute() and file.is_file() else ""
+
+
+_known_index = functools.lru_cache(maxsize=1024)(index_of)  # for every sample: no file is read twice
 
 
 def write_faults(out: IO[str], faults: Iterable[Fault], missing: int = 0) -> None:
@@ -29,7 +31,7 @@ def write_faults(out: IO[str], faults: Iterable[Fault], missing: int = 0) -> Non
     for fault in faults:
         line = {
             "folder": fault.source,
-            "index": index_of(fault.source),
+            "index": _known_index(fault.source),
             "shard": fault.shard,
             "key": fault.key.rsplit("/", 1)[-1],
             "reason": fault.reason,
@@ -77,4 +79,4 @@ class Quarantine:
     def holds(self, folder: str, shard: str, key: str) -> bool:
         """Whether the sample is listed. key: with or without its shard before it."""
         key = key.rsplit("/", 1)[-1]
-        return (folder, shard, key) in self._samples or (index_of(folder), shard, key) in self._samples
+        return (folder, shard, key) in self._samples or (_known_index(folder), shard, key) in self._samples

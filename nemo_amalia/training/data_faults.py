@@ -30,6 +30,7 @@ class DataFaults(Callback):
         self.console, self.run, self.step = console, run, step
         self.replica: int | None = None  # of the one rank of a replica that speaks
         self._said: dict[str, int] = {}
+        self._latest: list[str] = []  # lines of the last report
         self._seen: list[int] | None = None
 
     def on_train_start(self, context: CallbackContext) -> None:
@@ -89,9 +90,13 @@ class DataFaults(Callback):
             raise DataLossError(message)
 
     def _say(self, sources: dict[str, dict[str, int]], last: bool) -> None:
-        short = names(sources)
+        short, lines = names(sources), []
         for source, counts in sources.items():
             new = lost(counts) > self._said.get(source, 0)  # what is quarantined alone is said at the end
-            if new or (last and dropped(counts)):
-                self.console.say(f"[data] replica {self.replica} {short[source]}: {summary(counts)}")
             self._said[source] = lost(counts)
+            if new or (last and dropped(counts)):
+                lines.append(f"[data] replica {self.replica} {short[source]}: {summary(counts)}")
+        for line in lines:
+            if line not in self._latest:  # the last step may have logged, too
+                self.console.say(line)
+        self._latest = lines
