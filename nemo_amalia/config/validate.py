@@ -8,6 +8,7 @@ from nemo_amalia.config.schema import MODULES, PACKING_ALGORITHMS, SCHEDULES, Ru
 def validate(run: RunConfig, world_size: int) -> None:
     """Raise ValueError with what was seen, what was expected and what to do. Reads no weights."""
     _stage(run)
+    _data(run)
     _layout(run, world_size)
     _places(run)
 
@@ -38,6 +39,26 @@ def _stage(run: RunConfig) -> None:
     for name in ("train_steps", "global_batch_size", "seq_length", "micro_batch_size"):
         if getattr(stage, name) < 1:
             raise ValueError(f"stage.{name} is {getattr(stage, name)}: it must be at least 1")
+
+
+def _data(run: RunConfig) -> None:
+    data = run.data
+    if not 0 <= data.max_loss_share <= 1:
+        raise ValueError(
+            f"data.max_loss_share is {data.max_loss_share}: expected a share of 0 to 1, as 0.001 for one in a thousand"
+        )
+    if not data.worker_timeout > 0:
+        raise ValueError(f"data.worker_timeout is {data.worker_timeout}: expected seconds, more than 0")
+    if data.num_workers < 0:
+        raise ValueError(f"data.num_workers is {data.num_workers}: expected 0 (read in the training process) or more")
+    if data.quarantine is not None and not Path(data.quarantine).exists():
+        raise ValueError(f"data.quarantine {data.quarantine} does not exist: name a .jsonl, or a run's quarantine/")
+    own = (Path(run.run_dir) / "quarantine").absolute()
+    if data.quarantine is not None and Path(data.quarantine).absolute().is_relative_to(own):
+        raise ValueError(
+            f"data.quarantine {data.quarantine} is the list that this very run writes, so its data would change while "
+            "it runs: copy it out of run_dir first"
+        )
 
 
 def model_ranks(run: RunConfig) -> int:

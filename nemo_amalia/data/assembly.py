@@ -34,6 +34,8 @@ class PackAssembler:
     def __call__(self, pack: Pack) -> PackedBatch | None:
         """None when no sample of the pack is left. Raises BadSampleError under "fail"."""
         images = [data for sample in pack.samples for data in sample.images]
+        first = pack.samples[0].key if pack.samples else "nothing"
+        self.faults.begin(f"decoding {len(images)} images of a pack of {len(pack.samples)} samples, the first {first}")
         tiling = [sample.tiling for sample in pack.samples for _ in sample.images]
         decoded = iter(self.tiles(images, tiling))
         samples, tiles = [], []
@@ -49,9 +51,10 @@ class PackAssembler:
             if self.on_bad_image == "fail":
                 self.faults.fail(message)
                 raise BadSampleError(message, "image")
-            self.faults.drop(sample.key, "image", message)
+            self.faults.drop(sample.key, "image", message, sample.dataset, sample.shard)
         if not samples:
             return None
         batch = self.collator(samples, tiles)
-        self.faults.count_out(len(samples))
+        for sample in samples:
+            self.faults.count_out(1, sample.dataset)
         return batch

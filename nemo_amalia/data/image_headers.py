@@ -40,6 +40,8 @@ def read_header(data: bytes) -> ImageHeader:
         with Image.open(io.BytesIO(data)) as image:
             (width, height), mode, kind = image.size, image.mode, image.format
             orientation = _orientation(image)
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"a decompression bomb: at most {MAX_PIXELS:,} pixels are allowed") from error
     except Exception as error:  # Pillow's plugins raise struct.error, SyntaxError, OSError and others
         raise ImageError(f"{len(data)} bytes that no image format recognises ({type(error).__name__})") from error
     if width * height > MAX_PIXELS:

@@ -9,7 +9,6 @@ product changes.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +24,11 @@ from nemo_amalia.data.encoding import ConversationEncoder
 from nemo_amalia.data.faults import FaultBoard
 from nemo_amalia.data.image_geometry import ImageGeometry
 from nemo_amalia.data.images import TileMaker
+from nemo_amalia.data.layout import differences, resolve
+from nemo_amalia.data.quarantine import Quarantine
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
-from nemo_amalia.data.shards import check_folder, write_blend
 from nemo_amalia.data.task_encoder import AmaliaTaskEncoder
+from nemo_amalia.data.workers import TIMED_OUT, PatientQueue, WorkerLostError, awaited, lost_worker
 
 STATE_VERSION = 1
 
@@ -44,6 +45,8 @@ class StreamSettings:
     decode_device: "cpu" decodes in the workers; "mixed" decodes on this process's GPU, workers only tokenise.
     repeat: off ends the stream after one pass over the data.
     checkpoint_every_seconds: how often a worker notes its position; what came after is redone on restore.
+    worker_timeout: seconds without a batch after which a worker counts as hanging; not used without workers.
+    quarantine: a .jsonl of samples to leave out, or a folder of them.
     """
 
     geometry: ImageGeometry
@@ -70,8 +73,12 @@ class StreamSettings:
     repeat: bool = True
     prefetch_factor: int = 2
     checkpoint_every_seconds: float = 60
+    worker_timeout: float = 600
+    quarantine: str | None = None
 
     def __post_init__(self) -> None:
+        if not self.worker_timeout > 0:
+            raise ValueError(f"worker_timeout is {self.worker_timeout}: expected seconds, more than 0")
         if not 0 <= self.dp_rank < self.dp_size:
             raise ValueError(f"dp_rank is {self.dp_rank} of dp_size {self.dp_size}: expected 0 to {self.dp_size - 1}")
 
@@ -93,8 +100,9 @@ def build_loader(path: str | Path | Sequence[tuple[str | Path, float]], **settin
     """
     config = StreamSettings(**settings)
     faults = FaultBoard(config.num_workers)
-    task_encoder = _task_encoder(config, faults)
-    source, identity = _resolve(path)
+    quarantine = Quarantine(config.quarantine) if config.quarantine else None
+    task_encoder = _task_encoder(config, faults, quarantine)
+    source, identity = resolve(path)
     dataset = get_train_dataset(
         source,
         worker_config=WorkerConfig(
@@ -121,10 +129,11 @@ def build_loader(path: str | Path | Sequence[tuple[str | Path, float]], **settin
     )
     # Energon pins always; without a GPU torch only warns, and under the CPU platform it would try.
     energon.pin_memory = has_gpu()
-    return PackLoader(energon, task_encoder, faults, config.layout() | {"data": identity})
+    layout = config.layout() | {"data": identity, "quarantine": quarantine.fingerprint if quarantine else None}
+    return PackLoader(energon, task_encoder, faults, layout, config.worker_timeout)
 
 
-def _task_encoder(config: StreamSettings, faults: FaultBoard) -> AmaliaTaskEncoder:
+def _task_encoder(config: StreamSettings, faults: FaultBoard, quarantine: Quarantine | None) -> AmaliaTaskEncoder:
     collator = Collator(
         seq_length=config.seq_length,
         pad_token_id=config.chat.pad_token_id,
@@ -145,6 +154,7 @@ def _task_encoder(config: StreamSettings, faults: FaultBoard) -> AmaliaTaskEncod
         seed=config.seed,
         on_bad_sample=config.on_bad_sample,
         decode_in_worker=config.decode_device == "cpu",
+        quarantine=quarantine,
     )
 
 
@@ -152,19 +162,31 @@ class PackLoader:
     """Iterates PackedBatch; `state` and `restore` are exact. One iteration in a loader's life."""
 
     def __init__(
-        self, energon: Any, task_encoder: AmaliaTaskEncoder, faults: FaultBoard, layout: dict[str, Any]
+        self,
+        energon: Any,
+        task_encoder: AmaliaTaskEncoder,
+        faults: FaultBoard,
+        layout: dict[str, Any],
+        worker_timeout: float = 600,
     ) -> None:
         self.faults = faults
         self.layout = layout
+        self.worker_timeout = worker_timeout
         self._energon = energon
         self.task_encoder = task_encoder
         self._iterator: Iterator[Any] | None = None
+        if energon.num_workers:
+            energon.timeout = worker_timeout
+            energon.result_queues = [
+                PatientQueue(answers, number, worker_timeout, self._no_answer)
+                for number, answers in enumerate(energon.result_queues)
+            ]
 
     def __iter__(self) -> PackLoader:
         return self
 
     def __next__(self) -> PackedBatch:
-        """Raises BadSampleError in one line when a worker refused a sample."""
+        """Raises, in one line: BadSampleError when a worker refused a sample, WorkerLostError when it died or hangs."""
         if self._iterator is None:
             self._iterator = iter(self._energon)
         while True:
@@ -174,15 +196,36 @@ class PackLoader:
                 raise
             except Exception as error:
                 message = self.faults.failure()
-                if message is None:
-                    raise
-                raise BadSampleError(message) from error
+                if message is not None:
+                    raise BadSampleError(message) from error
+                lost = self.lost_worker(timed_out=str(error).startswith(TIMED_OUT))
+                if lost is not None:
+                    raise WorkerLostError(lost) from error
+                raise
             batch = self.task_encoder.assembler(item) if isinstance(item, Pack) else item
             if batch is not None:
                 return batch
 
+    def lost_worker(self, timed_out: bool = False) -> str | None:
+        """One line on a worker that died, or that hangs when the wait for the next batch timed out; else None.
+
+        torch notices a death by a signal, wherever this process is: ask here after any exception.
+        """
+        iterator = getattr(self._energon, "_iterator", None)
+        stuck = awaited(iterator) if timed_out and iterator is not None else None
+        return lost_worker(iterator, self.faults, stuck, self.worker_timeout)
+
+    def _no_answer(self, number: int) -> WorkerLostError:
+        iterator = self._energon._iterator
+        # Energon numbers workers from the one that a restored position began with (worker_id_offset).
+        stuck = (number - self._energon.dataset._worker_offset) % len(iterator._workers)
+        return WorkerLostError(lost_worker(iterator, self.faults, stuck, self.worker_timeout))
+
     def state(self) -> dict[str, Any]:
-        """The position after the last batch given out: restore keys and counters, tens of kilobytes."""
+        """The position after the last batch given out: restore keys and counters, tens of kilobytes.
+
+        Raises WorkerLostError when a worker does not answer.
+        """
         return {
             "version": STATE_VERSION,
             "layout": dict(self.layout),
@@ -199,17 +242,11 @@ class PackLoader:
             raise ValueError("this loader has already given batches: build a new one and restore it first")
         if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
             raise ValueError(f"this is no data state of version {STATE_VERSION}: {str(state)[:80]!r}")
-        saved = state["layout"]
-        differing = [
-            f"{name} was {saved.get(name)!r} and is {value!r}"
-            for name, value in self.layout.items()
-            if saved.get(name) != value
-        ]
+        differing = differences(state["layout"], self.layout)
         if differing:
             raise ValueError(
-                f"the data position cannot be restored: {'; '.join(differing)}. Resume with the saved "
-                "values, or "
-                "start the data anew (without its state) and accept that samples are seen again"
+                f"the data position cannot be restored: {'; '.join(differing)}. Resume with the saved values, or begin "
+                "the data again with data.start_anew_at=STEP of that checkpoint and accept that samples are seen again"
             )
         self._energon.restore_state_rank(state["energon"])
 
@@ -226,25 +263,6 @@ class PackLoader:
 def has_gpu() -> bool:
     """Whether CUDA is really here; `torch.cuda.is_available` is overridden by the CPU platform."""
     return torch.backends.cuda.is_built() and torch._C._cuda_getDeviceCount() > 0
-
-
-def _resolve(path: str | Path | Sequence[tuple[str | Path, float]]) -> tuple[str, Any]:
-    """What Energon is to read, and what identifies that data in a saved position."""
-    if isinstance(path, str | Path):
-        source = check_folder(path)
-        return str(source), _identity(source)
-    blend = [(Path(folder).absolute(), float(weight)) for folder, weight in path]
-    folder = Path(tempfile.mkdtemp(prefix="nemo_amalia-blend-"))
-    source = write_blend(blend, folder / "blend.yaml")
-    return str(source), [[_identity(part), weight] for part, weight in blend]
-
-
-def _identity(source: Path) -> str:
-    """`energon prepare` gives each index a random id; a metadataset is its text."""
-    if source.is_file():
-        return source.read_text()
-    uuid = source / ".nv-meta" / "index.uuid"
-    return uuid.read_text().strip() if uuid.is_file() else source.name
 
 
 def _stop_the_run(error: Exception, sample: Any, sources: list[Any] | None = None) -> None:

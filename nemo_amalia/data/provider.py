@@ -40,6 +40,8 @@ class AmaliaDatasetProvider(DatasetProvider):
     shuffle_buffer_size: int = 1000
     max_samples_per_sequence: int = 100
     on_bad_sample: str = "fail"
+    worker_timeout: float = 600.0
+    quarantine: str | None = None
     decode_device: str = "cpu"
     seed: int = 1234
     dataloader_type: str | None = "external"
@@ -73,6 +75,8 @@ class AmaliaDatasetProvider(DatasetProvider):
             max_samples_per_sequence=self.max_samples_per_sequence,
             seed=self.seed,
             on_bad_sample=self.on_bad_sample,
+            worker_timeout=self.worker_timeout,
+            quarantine=self.quarantine,
             decode_device=self.decode_device,
         )
         return SavableStream(loader), None, None

@@ -44,6 +44,7 @@ class TokenizedSample:
 
     input_ids: [L] int32, image placeholders already expanded. loss_mask: [L] uint8, 1 where the token itself
     is to be learned. image_sizes: (width, height) of each image in pixels, EXIF orientation applied.
+    dataset, shard: where it was read, as FaultBoard counts it.
     """
 
     key: str
@@ -53,6 +54,8 @@ class TokenizedSample:
     images: tuple[bytes, ...]
     image_sizes: tuple[tuple[int, int], ...]
     tiling: bool
+    dataset: str = ""
+    shard: str = ""
 
     def __len__(self) -> int:
         return len(self.input_ids)

@@ -8,6 +8,7 @@ the assembler.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from megatron.energon import Cooker, Sample, SkipSample, TaskEncoder, edataclass, stateless
@@ -15,8 +16,9 @@ from megatron.energon import Cooker, Sample, SkipSample, TaskEncoder, edataclass
 from nemo_amalia.data.assembly import PackAssembler, check_policy
 from nemo_amalia.data.cookers import cook_conversation, sample_key
 from nemo_amalia.data.encoding import ConversationEncoder
-from nemo_amalia.data.faults import REASONS, FaultBoard
+from nemo_amalia.data.faults import QUARANTINED, REASONS, FaultBoard
 from nemo_amalia.data.packing import ALGORITHMS, padded_length, shuffled
+from nemo_amalia.data.quarantine import Quarantine
 from nemo_amalia.data.samples import BadSampleError, ConversationSample, Pack, PackedBatch, TokenizedSample
 
 
@@ -35,32 +37,13 @@ class EncodedRecord(Sample):
     sample: TokenizedSample
 
 
-@stateless
-def _cook(record: dict[str, Any]) -> CookedRecord:
-    # Errors travel on to encode_sample: one place counts them.
-    conversation, failure = None, None
-    try:
-        conversation = cook_conversation(record)
-    except BadSampleError as error:
-        failure = error
-    return CookedRecord(
-        __key__=sample_key(record),
-        __restore_key__=record["__restore_key__"],
-        __subflavors__=record.get("__subflavors__"),
-        __sources__=record.get("__sources__"),
-        conversation=conversation,
-        failure=failure,
-    )
-
-
 class AmaliaTaskEncoder(TaskEncoder):
     """capacity, packing_algorithm, segment_multiple, seed: of the packs. decode_in_worker: assemble here (CPU), or
     hand the packs over undecoded for the training process to assemble (GPU). on_bad_sample: "fail" or "drop"; a bad
-    image follows the assembler's on_bad_image instead.
+    image follows the assembler's on_bad_image instead. quarantine: samples to leave out.
     """
 
     decoder = None  # bytes arrive raw
-    cookers = [Cooker(_cook)]
 
     def __init__(
         self,
@@ -74,8 +57,11 @@ class AmaliaTaskEncoder(TaskEncoder):
         seed: int = 0,
         on_bad_sample: str = "fail",
         decode_in_worker: bool = True,
+        quarantine: Quarantine | None = None,
     ) -> None:
         super().__init__()
+        self.cookers = [Cooker(self._cook)]
+        self.quarantine = quarantine
         self.encoder = encoder
         self.assembler = assembler
         self.faults = faults
@@ -85,22 +71,45 @@ class AmaliaTaskEncoder(TaskEncoder):
         self.on_bad_sample = check_policy("on_bad_sample", on_bad_sample)
         self.decode_in_worker = decode_in_worker
 
+    @stateless
+    def _cook(self, record: dict[str, Any]) -> CookedRecord:
+        # Errors travel on to encode_sample: one place counts them.
+        key = sample_key(record)
+        self.faults.begin(f"reading {key}")
+        conversation, failure = None, None
+        try:
+            conversation = cook_conversation(record)
+        except BadSampleError as error:
+            failure = error
+        return CookedRecord(
+            __key__=key,
+            __restore_key__=record["__restore_key__"],
+            __subflavors__=record.get("__subflavors__"),
+            __sources__=record.get("__sources__"),
+            conversation=conversation,
+            failure=failure,
+        )
+
     @stateless  # nothing in it is random, and to seed every library once a sample costs a quarter of a worker
     def encode_sample(self, record: CookedRecord) -> EncodedRecord:
-        self.faults.count_in()
+        source, shard = _origin(record)
+        self.faults.count_in(1, source)
+        if self.quarantine is not None and self.quarantine.holds(source, shard, record.__key__):
+            self.faults.drop(record.__key__, QUARANTINED, "", source, shard)
+            raise SkipSample
         try:
             if record.failure is not None:
                 raise record.failure
             sample = self.encoder(record.conversation)
         except BadSampleError as error:
-            self._refuse(record, error)
-        return EncodedRecord.derive_from(record, sample=sample)
+            self._refuse(record, error, source, shard)
+        return EncodedRecord.derive_from(record, sample=replace(sample, dataset=source, shard=shard))
 
-    def _refuse(self, record: CookedRecord, error: BadSampleError) -> None:
+    def _refuse(self, record: CookedRecord, error: BadSampleError, dataset: str, shard: str) -> None:
         assert error.reason in REASONS, error.reason
         policy = self.assembler.on_bad_image if error.reason == "image" else self.on_bad_sample
         if policy == "drop":
-            self.faults.drop(record.__key__, error.reason, str(error))
+            self.faults.drop(record.__key__, error.reason, str(error), dataset, shard)
             raise SkipSample from error
         source = record.__sources__[0] if record.__sources__ else None
         where = f" (in {source.dataset_path}/{source.shard_name})" if source else ""
@@ -131,3 +140,10 @@ class AmaliaTaskEncoder(TaskEncoder):
         if batch is None:
             raise SkipSample
         return batch
+
+
+def _origin(record: CookedRecord) -> tuple[str, str]:
+    """(data set, shard): where Energon says it was read, else what the json calls its source."""
+    if record.__sources__:
+        return str(record.__sources__[0].dataset_path), record.__sources__[0].shard_name
+    return (record.conversation.source if record.conversation else ""), ""

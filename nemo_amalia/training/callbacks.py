@@ -1,4 +1,4 @@
-"""What happens around Bridge's loop: the progress line, metrics.jsonl and TensorBoard, data faults."""
+"""What happens around Bridge's loop: the progress line, metrics.jsonl and TensorBoard, data positions."""
 
 from __future__ import annotations
 
@@ -108,22 +108,6 @@ class Progress(Callback):
             f"grad {record['grad_norm']:.2f}  fill {record['pack_fill']:.1%}  "
             f"{record['tokens_per_second']:,.0f} tokens/s  left {_clock(left)}"
         )
-
-
-class DataFaults(Callback):
-    """Says what each replica's data path dropped, by reason, whenever there is something new."""
-
-    def __init__(self, console: Console, step):
-        self.console, self.step, self._seen = console, step, {}
-
-    def on_train_step_end(self, context: CallbackContext) -> None:
-        """New drops are said once, by one rank of the replica."""
-        groups = get_pg_collection(context.model)
-        dropped = self.step.dropped()
-        if dropped != self._seen and not (groups.tp.rank() or groups.cp.rank() or groups.pp.rank()):
-            reasons = ", ".join(f"{number} {reason}" for reason, number in dropped.items() if number)
-            self.console.say(f"[data] replica {groups.dp.rank()} dropped so far: {reasons}")
-        self._seen = dropped
 
 
 class PruneDataState(Callback):

@@ -27,6 +27,7 @@ from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.data.provider import AmaliaDatasetProvider
 from nemo_amalia.model.freeze import ModuleLearningRates
 from nemo_amalia.model.provider import AmaliaVLModelProvider
+from nemo_amalia.training.data_position import data_state, starts_anew
 
 
 def build_container(run: RunConfig, model: AmaliaVLModelProvider, assets: Path, backend: str) -> ConfigContainer:
@@ -127,19 +128,16 @@ def dataset(run: RunConfig, model: AmaliaVLModelProvider, assets: Path) -> Amali
         shuffle_buffer_size=run.data.shuffle_buffer_size,
         max_samples_per_sequence=run.data.max_samples_per_sequence,
         on_bad_sample=run.data.on_bad_sample,
+        worker_timeout=run.data.worker_timeout,
+        quarantine=str(Path(run.data.quarantine).absolute()) if run.data.quarantine else None,
         decode_device="mixed" if torch.cuda.is_available() else "cpu",
         num_workers=run.data.num_workers,
         seed=run.seed,
         # Beside checkpoints/, not inside: Bridge's keep-last counts every iter_* folder below it, the data's too, and
         # would delete the checkpoint itself (checkpointing.cleanup_old_non_persistent_checkpoint, an rglob).
         dataloader_save=data_state(run),
-        dataloader_load=data_state(run),
+        dataloader_load="" if starts_anew(run) else data_state(run),
     )
-
-
-def data_state(run: RunConfig) -> str:
-    """Where the position in the data is kept, a folder an iteration."""
-    return str(Path(run.run_dir).absolute() / "data_state")
 
 
 def training(run: RunConfig) -> TrainingConfig:

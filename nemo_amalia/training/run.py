@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -13,11 +14,14 @@ from megatron.bridge.utils.instantiate_utils import register_allowed_target_pref
 
 from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
 from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.data.workers import WorkerLostError
 from nemo_amalia.model.provider import AmaliaVLModelProvider
-from nemo_amalia.training.callbacks import DataFaults, Progress, PruneDataState
+from nemo_amalia.training.callbacks import Progress, PruneDataState
 from nemo_amalia.training.console import Console
 from nemo_amalia.training.container import build_container
 from nemo_amalia.training.counts import StepCounts
+from nemo_amalia.training.data_faults import DataFaults
+from nemo_amalia.training.data_position import check_position
 from nemo_amalia.training.sft import SFTStep
 
 
@@ -27,18 +31,29 @@ def train(run: RunConfig, console: Console, backend: str) -> None:
     Raises ValueError for what a user can mend (the layout, a sample, a checkpoint), before or while training.
     """
     container, step, callbacks = prepare_run(run, console, backend)
-    finetune(container, step, callbacks=callbacks)
+    try:
+        finetune(container, step, callbacks=callbacks)
+    except Exception as error:
+        for callback in callbacks:
+            if isinstance(callback, DataFaults):
+                callback.write_list()
+        # torch raises the death of a worker wherever this process happens to be, and names a pid alone.
+        lost = step.loader.lost_worker() if step.loader is not None else None
+        if lost is None or isinstance(error, WorkerLostError):
+            raise
+        raise WorkerLostError(lost) from error
 
 
 def prepare_run(run: RunConfig, console: Console, backend: str) -> tuple[ConfigContainer, SFTStep, list[Callback]]:
     """Everything that Bridge's loop takes, from the run schema."""
     model = read_provider(run.model.checkpoint)
     check_model_layout(run, model)
+    check_position(run, int(os.environ.get("WORLD_SIZE", 1)))
     assets = keep_assets(run, console.rank)
     container = build_container(run, model, assets, backend)
     counts = StepCounts()
     step = SFTStep(counts)
-    callbacks = [Progress(console, run, counts), DataFaults(console, step), PruneDataState(run)]
+    callbacks = [Progress(console, run, counts), DataFaults(console, run, step), PruneDataState(run)]
     return container, step, callbacks
 
 

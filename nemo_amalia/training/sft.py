@@ -9,6 +9,7 @@ model does not name, without a word.
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from megatron.bridge.training.losses import masked_next_token_loss
@@ -20,6 +21,9 @@ from megatron.core.utils import unwrap_model
 
 from nemo_amalia.data.samples import PackedBatch
 from nemo_amalia.training.counts import StepCounts
+
+if TYPE_CHECKING:
+    from nemo_amalia.data.loader import PackLoader
 
 
 class NonFiniteLossError(ValueError):
@@ -33,10 +37,10 @@ class SFTStep:
         self.counts = counts
         self._stream = None
 
-    def dropped(self) -> dict[str, int]:
-        """What this rank's stream dropped so far, by reason."""
-        faults = getattr(getattr(self._stream, "loader", None), "faults", None)
-        return {} if faults is None else {reason: n for reason, n in faults.dropped().items() if n}
+    @property
+    def loader(self) -> PackLoader | None:
+        """This rank's stream; None before the first step, and for a stream that is not ours."""
+        return getattr(self._stream, "loader", None)
 
     def __call__(self, state: GlobalState, data_iterator, model, return_schedule_plan: bool = False):
         """(loss of every token [B, S / CP], function that sums them) for the next micro-batch."""

@@ -56,6 +56,20 @@ def test_stages(run):
     refused(run, 1, "learning_rates.tower is 0", stage__learning_rates=rates)
 
 
+def test_data(run, tmp_path):
+    for share in (-0.1, 1.5, float("nan")):
+        refused(run, 1, f"data.max_loss_share is {share}: expected a share of 0 to 1", data__max_loss_share=share)
+    for seconds in (0.0, -1.0, float("nan")):
+        refused(run, 1, f"data.worker_timeout is {seconds}: expected seconds", data__worker_timeout=seconds)
+    refused(run, 1, "data.num_workers is -1", data__num_workers=-1)
+    refused(run, 1, "does not exist: name a .jsonl", data__quarantine=f"{tmp_path}/none")
+    own = tmp_path / "run" / "quarantine"
+    own.mkdir(parents=True)
+    (own / "0.jsonl").touch()
+    for path in (own, own / "0.jsonl"):
+        refused(run, 1, "is the list that this very run writes", data__quarantine=str(path))
+
+
 def test_places(run, tmp_path):
     refused(run, 1, "is not a folder: make it with `amalia import", model__checkpoint=f"{tmp_path}/none")
     refused(run, 1, "does not exist", data__path=f"{tmp_path}/none")

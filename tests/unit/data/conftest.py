@@ -9,6 +9,7 @@ from chatml import chatml_tokenizer  # noqa: E402
 
 from nemo_amalia.data.chat import ChatFormat  # noqa: E402
 from nemo_amalia.data.image_geometry import ImageGeometry, grids_up_to  # noqa: E402
+from nemo_amalia.data.loader import build_loader  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +26,28 @@ def chat(tokenizer):
 def geometry():
     """Tiles of 32 pixels with 4x4 patches, at most 4 tiles."""
     return ImageGeometry(32, 8, grids_up_to(4, 32))
+
+
+@pytest.fixture
+def load(request, chat, geometry):
+    """build_loader with small settings; without a path it reads the module's `folder`."""
+    opened = []
+
+    def build(path=None, **changes):
+        settings = {
+            "geometry": geometry,
+            "chat": chat,
+            "seq_length": 512,
+            "image_mean": [0.5] * 3,
+            "image_std": [0.5] * 3,
+            "num_workers": 0,
+            "packing_buffer_size": 12,
+            "shuffle_buffer_size": 8,
+            "max_samples_per_sequence": 8,
+        }
+        opened.append(build_loader(request.getfixturevalue("folder") if path is None else path, **(settings | changes)))
+        return opened[-1]
+
+    yield build
+    for loader in opened:
+        loader.close()

@@ -1,44 +1,23 @@
 """The stream through Energon: order, resume, errors, and the sums of what was dropped."""
 
+import shutil
 import time
 
 import pytest
 import torch
 from chatml import conversation, picture
 
+from nemo_amalia.data.faults import Fault
 from nemo_amalia.data.loader import build_loader
+from nemo_amalia.data.quarantine import write_faults
 from nemo_amalia.data.samples import BadSampleError
-from nemo_amalia.data.shards import write_shards
+from nemo_amalia.data.shards import write_blend, write_shards
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     samples = (conversation(i, images=i % 3, words=1 + i % 7) for i in range(48))
     return write_shards(samples, tmp_path_factory.mktemp("loader") / "data", 16).folder
-
-
-@pytest.fixture
-def load(folder, chat, geometry):
-    opened = []
-
-    def build(path=None, **changes):
-        settings = {
-            "geometry": geometry,
-            "chat": chat,
-            "seq_length": 512,
-            "image_mean": [0.5] * 3,
-            "image_std": [0.5] * 3,
-            "num_workers": 0,
-            "packing_buffer_size": 12,
-            "shuffle_buffer_size": 8,
-            "max_samples_per_sequence": 8,
-        }
-        opened.append(build_loader(folder if path is None else path, **(settings | changes)))
-        return opened[-1]
-
-    yield build
-    for loader in opened:
-        loader.close()
 
 
 def take(loader, count):
@@ -164,19 +143,63 @@ def test_a_fault_of_ours_is_not_skipped(load):
         next(loader)
 
 
+@pytest.fixture(scope="module")
+def state(folder, tmp_path_factory, chat, geometry):
+    """The position of a loader of two workers that has given a batch."""
+    settings = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "num_workers": 2, "packing_buffer_size": 12}
+    settings |= {"shuffle_buffer_size": 8, "max_samples_per_sequence": 8}
+    loader = build_loader(folder, geometry=geometry, chat=chat, seq_length=512, **settings)
+    next(loader)
+    yield loader.state()
+    loader.close()
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
         ({"num_workers": 1}, "num_workers was 2 and is 1"),
+        ({"num_workers": 0}, "num_workers was 2 and is 0"),
         ({"dp_size": 2}, "dp_size was 1 and is 2"),
+        ({"dp_size": 2, "dp_rank": 1}, "dp_rank was 0 and is 1; dp_size was 1 and is 2"),
         ({"seed": 3}, "seed was 0 and is 3"),
+        ({"seq_length": 640}, "seq_length was 512 and is 640"),
+        ({"packing_algorithm": "balanced"}, "packing_algorithm was 'best_fit_decreasing' and is 'balanced'"),
+        ({"packing_buffer_size": 13}, "packing_buffer_size was 12 and is 13"),
+        ({"shuffle_buffer_size": 9}, "shuffle_buffer_size was 8 and is 9"),
         ({"tiling": False}, "tiling was True and is False"),
     ],
 )
-def test_a_state_of_another_layout_is_refused(load, changes, text):
-    state = load(num_workers=2).state()
-    with pytest.raises(ValueError, match=text):
+def test_a_state_of_another_layout_is_refused(load, state, changes, text):
+    with pytest.raises(ValueError, match=text) as info:
         load(**({"num_workers": 2} | changes)).restore(state)
+    assert "\n" not in str(info.value) and "data.start_anew_at=" in str(info.value)
+    load(num_workers=2).restore(state)  # and what did not change is no reason
+
+
+def test_a_state_of_other_data_is_refused(load, state, folder, tmp_path):
+    other = write_shards((conversation(i, images=i % 3, words=1 + i % 7) for i in range(48)), tmp_path / "o", 16).folder
+    with pytest.raises(ValueError, match="data was '[-0-9a-f]{36}' and is '[-0-9a-f]{36}'"):
+        load(other, num_workers=2).restore(state)
+    load(shutil.copytree(folder, tmp_path / "moved"), num_workers=2).restore(state)  # the same index, elsewhere
+
+
+def test_a_mix_whose_folder_was_prepared_again_is_refused(load, folder, tmp_path):
+    own = shutil.copytree(folder, tmp_path / "own")
+    mix = write_blend([(own, 1.0)], tmp_path / "mix.yaml")
+    state = load(mix).state()
+    load(mix).restore(state)
+    (own / ".nv-meta" / "index.uuid").write_text("another")
+    with pytest.raises(ValueError, match=r"data was '.*\.\.\. \([0-9a-f]{8}\) and is ") as info:
+        load(mix).restore(state)
+    assert len(str(info.value)) < 500 and "\n" not in str(info.value)
+
+
+def test_a_state_with_another_quarantine_is_refused(load, state, folder, tmp_path):
+    file = tmp_path / "0.jsonl"
+    with open(file, "w") as out:
+        write_faults(out, [Fault("shard-000000.tar/s-00001", "image", "", str(folder), "shard-000000.tar")])
+    with pytest.raises(ValueError, match="quarantine was None and is '[0-9a-f]{16}'"):
+        load(num_workers=2, quarantine=str(file)).restore(state)
 
 
 def test_a_state_is_restored_before_the_first_batch_or_not_at_all(load):

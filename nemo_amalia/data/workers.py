@@ -1,0 +1,90 @@
+"""Worker processes that died or hang: which one, what it was doing, and what to do about it."""
+
+from __future__ import annotations
+
+import queue
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from nemo_amalia.data.faults import FaultBoard
+
+TIMED_OUT = "DataLoader timed out"  # torch's words (torch/utils/data/dataloader.py, _get_data)
+
+
+class WorkerLostError(ValueError):
+    """A worker process that died or hangs, named in one line."""
+
+
+def lost_worker(iterator: Any, faults: FaultBoard, stuck: int | None = None, seconds: float = 0) -> str | None:
+    """One line on the first dead worker, else on the one that is stuck; None when none is.
+
+    iterator: torch's _MultiProcessingDataLoaderIter. stuck: number of the worker that gave nothing for `seconds`; it
+    is ended here, for nobody waits for it any more and it would outlive the run.
+    """
+    if iterator is None or iterator._shutdown:
+        return None
+    for number, process in enumerate(iterator._workers):
+        if process.exitcode is not None:
+            return (
+                f"data worker {number} (pid {process.pid}) {_end(process.exitcode)} while {_doing(faults, number)}: if "
+                "the machine's memory ran out, lower data.num_workers, data.packing_buffer_size or "
+                "data.shuffle_buffer_size; else look at that sample. The same command resumes from the last checkpoint"
+            )
+    if stuck is None:
+        return None
+    process = iterator._workers[stuck]
+    _stop_watching(iterator)
+    process.kill()
+    return (
+        f"data worker {stuck} (pid {process.pid}) gave nothing for {seconds:g} s while {_doing(faults, stuck)}, and "
+        "was ended: look at that sample and at the disk, or raise data.worker_timeout. The same command resumes from "
+        "the last checkpoint"
+    )
+
+
+def _stop_watching(iterator: Any) -> None:
+    """torch raises at the death of a worker, wherever this process is: not for one that we end, in the midst of its
+    error.
+    """
+    from torch.utils.data._utils.signal_handling import _remove_worker_pids
+
+    if iterator._worker_pids_set:
+        _remove_worker_pids(id(iterator))
+        iterator._worker_pids_set = False
+
+
+def awaited(iterator: Any) -> int:
+    """Number of the worker whose batch is next."""
+    return iterator._task_info[iterator._rcvd_idx][0]
+
+
+def _end(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+def _doing(faults: FaultBoard, number: int) -> str:
+    return faults.doing(number) or "it started, before its first sample"
+
+
+class PatientQueue:
+    """A worker's queue of answers whose `get` ends: Energon asks every worker for its position at a checkpoint, and
+    waits without end for one that hangs.
+
+    late: called with this queue's number when nothing came for `seconds`; returns the error to raise.
+    """
+
+    def __init__(self, answers: Any, number: int, seconds: float, late: Callable[[int], Exception]) -> None:
+        self._answers, self._number, self._seconds, self._late = answers, number, seconds, late
+
+    def get(self) -> Any:
+        """The next answer."""
+        try:
+            return self._answers.get(timeout=self._seconds)
+        except queue.Empty as error:
+            raise self._late(self._number) from error

@@ -1,0 +1,114 @@
+"""Workers that are killed, that leave, and that hang: each is named with its pid and with what it was doing."""
+
+import os
+import re
+import signal
+import threading
+import time
+
+import pytest
+from chatml import conversation
+
+from nemo_amalia.data import task_encoder
+from nemo_amalia.data.shards import write_shards
+from nemo_amalia.data.workers import WorkerLostError
+
+VICTIM = "s-00029"  # of the second worker: it reads the second half
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_shards((conversation(i) for i in range(40)), tmp_path_factory.mktemp("workers") / "data", 10).folder
+
+
+def when_reading(monkeypatch, act):
+    """The worker that reads the victim does `act` first; patched before the fork."""
+    cook = task_encoder.cook_conversation
+
+    def cook_or_act(record):
+        if record["__key__"].endswith(VICTIM):
+            act()
+        return cook(record)
+
+    monkeypatch.setattr(task_encoder, "cook_conversation", cook_or_act)
+
+
+def lost(loader):
+    """The line that ends the iteration; a signal may be noticed outside of next()."""
+    started = time.monotonic()
+    with pytest.raises((WorkerLostError, RuntimeError)) as info:
+        while time.monotonic() - started < 50:
+            next(loader)
+    message = str(info.value) if info.type is WorkerLostError else loader.lost_worker()
+    assert message and "\n" not in message
+    return message
+
+
+def pids(loader):
+    return [process.pid for process in loader._energon._iterator._workers]
+
+
+@pytest.mark.parametrize(
+    ("act", "said"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), r"was killed by signal 9 \(SIGKILL\)"),
+        (lambda: os._exit(3), "ended with exit code 3"),
+    ],
+)
+def test_a_worker_that_dies_is_named_with_its_sample(load, monkeypatch, act, said):
+    when_reading(monkeypatch, act)
+    loader = load(num_workers=2, worker_timeout=40)
+    message = lost(loader)
+    number, pid = map(int, re.match(r"data worker (\d) \(pid (\d+)\)", message).groups())
+    assert pids(loader)[number] == pid
+    assert re.search(said + rf" while reading shard-\d+\.tar/{VICTIM}: ", message)
+    assert "data.num_workers" in message
+
+
+def test_kill_9_from_outside(load):
+    loader = load(num_workers=2, worker_timeout=40)
+    next(loader)
+    pid = pids(loader)[1]
+    threading.Timer(0.2, os.kill, (pid, signal.SIGKILL)).start()
+    message = lost(loader)
+    assert message.startswith(f"data worker 1 (pid {pid}) was killed by signal 9 (SIGKILL) while ")
+
+
+def test_a_worker_that_hangs_is_named_and_ended(load, monkeypatch):
+    when_reading(monkeypatch, lambda: time.sleep(600))
+    loader = load(num_workers=2, worker_timeout=15)
+    started = time.monotonic()
+    message = lost(loader)
+    assert time.monotonic() - started < 45
+    number, pid = map(int, re.match(r"data worker (\d) \(pid (\d+)\)", message).groups())
+    assert pids(loader)[number] == pid
+    assert re.search(rf"gave nothing for 15 s while reading shard-\d+\.tar/{VICTIM}, and was ended", message)
+    assert "data.worker_timeout" in message
+    loader._energon._iterator._workers[number].join(10)
+    assert loader._energon._iterator._workers[number].exitcode == -signal.SIGKILL
+
+
+def test_a_checkpoint_does_not_wait_for_a_worker_that_hangs(load, monkeypatch):
+    when_reading(monkeypatch, lambda: time.sleep(600))
+    loader = load(num_workers=2, worker_timeout=5, prefetch_factor=8)
+    next(loader)
+    deadline = time.monotonic() + 20
+    while VICTIM not in loader.faults.doing(0) + loader.faults.doing(1):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    with pytest.raises(WorkerLostError, match=rf"gave nothing for 5 s while reading shard-\d+\.tar/{VICTIM}"):
+        loader.state()
+
+
+def test_nobody_is_lost_where_nobody_is(load):
+    loader = load(num_workers=2)
+    assert loader.lost_worker() is None
+    next(loader)
+    assert loader.lost_worker() is None
+    loader.close()
+    assert loader.lost_worker() is None
+    alone = load(num_workers=0)
+    next(alone)
+    assert alone.lost_worker() is None
+    with pytest.raises(ValueError, match="worker_timeout is 0: expected seconds, more than 0"):
+        load(worker_timeout=0)
