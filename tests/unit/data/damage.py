@@ -10,7 +10,7 @@ import numpy as np
 from chatml import picture
 from PIL import Image
 
-from nemo_amalia.data.shards import _prepare
+from nemo_amalia.data.shards import prepare_folder
 
 HTML = b"<!DOCTYPE html><html><body><h1>403 Forbidden</h1></body></html>"
 
@@ -100,5 +100,5 @@ def write_raw(folder, samples, samples_per_shard: int = 25):
                     info = tarfile.TarInfo(f"{key}.{name}")
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))
-    _prepare(folder)
+    prepare_folder(folder)
     return folder

@@ -199,7 +199,7 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path):
         file.write(b'{"shard": "shard-0')  # cut off in mid-write
     assert run("llava", source, tmp_path / "killed", **settings) == counts
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
-    assert sorted(content(tmp_path / "whole"))[:3] == ["amalia.json", "counts.json", "dropped.jsonl"]  # no partial, no .seen.sqlite
+    assert sorted(content(tmp_path / "whole"))[:3] == ["amalia.json", "counts.json", "dropped.jsonl"]
 
 
 def test_killed_between_a_shard_and_its_line(tmp_path, monkeypatch):
