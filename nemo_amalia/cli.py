@@ -15,11 +15,14 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
   amalia import --vision DIR --llm DIR --out CKPT    SigLIP + Llama, with a fresh connector: how stage 1 starts
   amalia train stage=alignment model.checkpoint=CKPT data.path=DIR run_dir=DIR [key=value ...]
   amalia export --checkpoint CKPT --out DIR          Megatron checkpoint -> folder that transformers loads
+  amalia data pack DIR --assets HF --out INDEX       an index of packs: exact epochs, for data.pack_index=INDEX
 """
 
 
 #: `amalia data <name>` -> the module whose add_command(subparsers) makes it; imported when the first word is `data`.
-DATA_COMMANDS: dict[str, str] = {}
+DATA_COMMANDS: dict[str, str] = {
+    "pack": "nemo_amalia.data.pack",
+}
 
 
 def parser(with_data: bool = False) -> argparse.ArgumentParser:
