@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from array import array
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def make_index(
         book.packs_of(packer.add, found.lengths)
         progress(number + 1, book.samples)
     book.packs_of(packer.finish)
-    if not book.packs:
+    if not book.counts:
         raise ValueError(f"no sample of {source} can be trained on: {_reasons(book.dropped)}; {book.first_example()}")
     return write_index(
         out,
@@ -118,8 +119,9 @@ class _Book:
     """What has been read and packed so far."""
 
     def __init__(self) -> None:
-        self.columns: dict[str, list[int]] = {name: [] for name in ("shards", "offsets", "sizes", "lengths")}
-        self.packs: list[list[int]] = []
+        # Arrays of machine integers: a list of millions of Python's would take gigabytes.
+        self.columns = {name: array("q") for name in ("shards", "offsets", "sizes", "lengths")}
+        self.order, self.counts = array("q"), array("q")  # samples pack after pack, and how many each has
         self.dropped: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
         self.sums: Counter[str] = Counter()
@@ -132,8 +134,8 @@ class _Book:
     def take(self, number: int, found: Any) -> None:
         """The samples of shard `number`."""
         for name in ("offsets", "sizes", "lengths"):
-            self.columns[name] += getattr(found, name)
-        self.columns["shards"] += [number] * len(found.lengths)
+            self.columns[name].extend(getattr(found, name))
+        self.columns["shards"].extend([number] * len(found.lengths))
         self.dropped += found.dropped
         self.examples = found.examples | self.examples
         for name in ("samples_in", "loss_tokens", "image_tokens"):
@@ -142,32 +144,33 @@ class _Book:
     def packs_of(self, function, *arguments) -> None:
         """Packs, and the time that packing took."""
         begin = time.perf_counter()
-        self.packs += function(*arguments)
+        for pack in function(*arguments):
+            self.order.extend(pack)
+            self.counts.append(len(pack))
         self.seconds += time.perf_counter() - begin
 
     def totals(self, seq_length: int) -> dict[str, Any]:
         """Raises RuntimeError when a sample was lost between the shards and the packs."""
-        packed, tokens = sum(map(len, self.packs)), sum(self.columns["lengths"])
+        packed, tokens = len(self.order), sum(self.columns["lengths"])
         if self.sums["samples_in"] != packed + self.dropped.total():
             raise RuntimeError(f"{self.sums['samples_in']} samples in, {packed} packed, {dict(self.dropped)} dropped")
         return {
             "samples_in": self.sums["samples_in"],
             "dropped": dict(sorted(self.dropped.items())),
             "samples": packed,
-            "packs": len(self.packs),
+            "packs": len(self.counts),
             "tokens": tokens,
             "loss_tokens": self.sums["loss_tokens"],
             "image_tokens": self.sums["image_tokens"],
-            "fill": tokens / (len(self.packs) * seq_length),
+            "fill": tokens / (len(self.counts) * seq_length),
         }
 
     def arrays(self) -> dict[str, Any]:
         """The index's arrays: samples in the order of the packs."""
         import numpy as np
 
-        order = np.concatenate([np.asarray(pack, dtype=np.int64) for pack in self.packs])
-        arrays = {name: np.asarray(values, dtype=np.int64)[order] for name, values in self.columns.items()}
-        return arrays | {"counts": np.asarray([len(pack) for pack in self.packs])}
+        arrays = {name: np.asarray(values)[np.asarray(self.order)] for name, values in self.columns.items()}
+        return arrays | {"counts": np.asarray(self.counts)}
 
     def first_example(self) -> str:
         """One message, for an error."""

@@ -115,7 +115,9 @@ def read_head(path: str | Path) -> dict[str, Any]:
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise ValueError(f"{path} is no index of packs ({error}): make one with `amalia data pack`") from error
     if head.get("format") != FORMAT:
-        raise ValueError(f"{path} is {head.get('format')!r}, expected {FORMAT!r}: make it again with `amalia data pack`")
+        raise ValueError(
+            f"{path} is {head.get('format')!r}, expected {FORMAT!r}: make it again with `amalia data pack`"
+        )
     return head
 
 
@@ -181,4 +183,6 @@ def _hash(data: bytes) -> str:
 
 def _short(value: Any) -> str:
     """A list of 35 canvases would be most of the line."""
-    return f"{len(value)} canvases (sha {_hash(json.dumps(value).encode())})" if isinstance(value, list) else repr(value)
+    return (
+        f"{len(value)} canvases (sha {_hash(json.dumps(value).encode())})" if isinstance(value, list) else repr(value)
+    )

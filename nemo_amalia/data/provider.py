@@ -7,6 +7,9 @@ Bridge's own Energon provider does; Bridge saves and restores its position besid
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,16 +19,20 @@ from megatron.bridge.data.base import DatasetBuildContext, DatasetProvider
 from nemo_amalia.data.image_geometry import ImageGeometry
 from nemo_amalia.data.samples import PackedBatch
 
+POSITION = "train_dataloader_dprank{:03d}.pt"  # Bridge's name (training/checkpointing.py)
+
 
 @dataclass
 class AmaliaDatasetProvider(DatasetProvider):
     """What the training stream is made of. Plain values only: Bridge writes them into run_config.yaml.
 
     assets: folder with the tokenizer, its chat template and preprocessor_config.json (a checkpoint's ``hf``).
+    pack_index: an index of `amalia data pack`, or empty: Energon streams and packs.
     tile, patch, pinpoints: the model's image geometry, pixels. Other fields as in config.schema.
     """
 
     path: str = ""
+    pack_index: str = ""
     assets: str = ""
     tile: int = 384
     patch: int = 16
@@ -49,12 +56,10 @@ class AmaliaDatasetProvider(DatasetProvider):
         from transformers import AutoTokenizer
 
         from nemo_amalia.data.chat import ChatFormat
-        from nemo_amalia.data.loader import build_loader
 
         mean, std = image_statistics(self.assets)
         group = context.pg_collection.dp
-        loader = build_loader(
-            self.path,
+        settings = dict(
             geometry=ImageGeometry(self.tile, self.patch, tuple((h, w) for h, w in self.pinpoints)),
             chat=ChatFormat(AutoTokenizer.from_pretrained(self.assets)),
             seq_length=self.seq_length,
@@ -75,7 +80,14 @@ class AmaliaDatasetProvider(DatasetProvider):
             on_bad_sample=self.on_bad_sample,
             decode_device=self.decode_device,
         )
-        return SavableStream(loader), None, None
+        if self.pack_index:
+            from nemo_amalia.data.index_loader import build_index_loader
+
+            share_positions(self.dataloader_load, group.rank())
+            return SavableStream(build_index_loader(self.pack_index, self.path, **settings)), None, None
+        from nemo_amalia.data.loader import build_loader
+
+        return SavableStream(build_loader(self.path, **settings)), None, None
 
 
 class SavableStream:
@@ -97,6 +109,20 @@ class SavableStream:
     def restore_state(self, state: dict) -> None:
         """Called by Bridge on every rank when a run resumes. Raises ValueError for another layout."""
         self.loader.restore(state)
+
+
+def share_positions(folder: str | None, dp_rank: int) -> None:
+    """Gives a data-parallel rank that the saved run did not have the position of rank 0: an index has one for all.
+
+    Bridge looks for a file of each rank, after it has built the stream, and ends the run where there is none.
+    """
+    for first in Path(folder or "").glob(f"iter_*/{POSITION.format(0)}") if folder else ():
+        own = first.with_name(POSITION.format(dp_rank))
+        if not own.exists():  # ranks of one replica may do this at once: each writes its own copy, and renames it
+            handle, copy = tempfile.mkstemp(dir=own.parent, prefix=f".{own.name}.")
+            os.close(handle)
+            shutil.copyfile(first, copy)
+            os.replace(copy, own)
 
 
 def image_statistics(assets: str | Path) -> tuple[list[float], list[float]]:

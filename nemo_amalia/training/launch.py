@@ -13,6 +13,7 @@ from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validate import model_ranks, validate
 from nemo_amalia.data.shards import check_folder
 from nemo_amalia.training.console import CONSOLE_VARIABLE
+from nemo_amalia.training.epochs import settle_steps
 
 
 def inside_a_job() -> bool:
@@ -25,6 +26,7 @@ def launch(run: RunConfig, overrides: list[str]) -> int:
     ranks = run.launch.ranks or _gpus() or model_ranks(run)
     validate(run, ranks)
     check_places(run)
+    settle_steps(run)
     threads = run.launch.threads or max(1, (os.cpu_count() or 1) // ranks)
     logs = Path(run.run_dir) / "logs"
     logs.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from nemo_amalia.training.callbacks import DataFaults, Progress, PruneDataState
 from nemo_amalia.training.console import Console
 from nemo_amalia.training.container import build_container
 from nemo_amalia.training.counts import StepCounts
+from nemo_amalia.training.epochs import settle_steps
 from nemo_amalia.training.sft import SFTStep
 
 
@@ -32,6 +33,9 @@ def train(run: RunConfig, console: Console, backend: str) -> None:
 
 def prepare_run(run: RunConfig, console: Console, backend: str) -> tuple[ConfigContainer, SFTStep, list[Callback]]:
     """Everything that Bridge's loop takes, from the run schema."""
+    length = settle_steps(run)
+    if length and not console.rank:
+        console.say(length)
     model = read_provider(run.model.checkpoint)
     check_model_layout(run, model)
     assets = keep_assets(run, console.rank)
