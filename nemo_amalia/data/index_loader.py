@@ -10,6 +10,8 @@ batch of an epoch takes what it lacks from the next one.
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +32,7 @@ from nemo_amalia.data.shards import check_folder
 
 STATE_VERSION = "pack index 1"
 ENDLESS = 1 << 62  # positions
+POSITION = "train_dataloader_dprank{:03d}.pt"  # Bridge's name (training/checkpointing.py)
 
 
 def build_index_loader(index: str | Path, folder: str | Path, **settings: Any) -> IndexLoader:
@@ -192,3 +195,17 @@ class _Packs(Dataset):
         one = np.asarray([collator.pad_token_id], dtype=np.int32)
         empty = TokenizedSample("", "", one, np.zeros(1, dtype=np.uint8), (), (), tiling=False)
         return replace(collator([empty], [[]]), keys=[], num_samples=0, num_tokens=0)
+
+
+def share_positions(folder: str | None, dp_rank: int) -> None:
+    """Gives a data-parallel rank that the saved run did not have the position of rank 0: an index has one for all.
+
+    Bridge looks for a file of each rank, after it has built the stream, and ends the run where there is none.
+    """
+    for first in Path(folder or "").glob(f"iter_*/{POSITION.format(0)}") if folder else ():
+        own = first.with_name(POSITION.format(dp_rank))
+        if not own.exists():  # ranks of one replica may do this at once: each writes its own copy, and renames it
+            handle, copy = tempfile.mkstemp(dir=own.parent, prefix=f".{own.name}.")
+            os.close(handle)
+            shutil.copyfile(first, copy)
+            os.replace(copy, own)

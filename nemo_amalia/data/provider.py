@@ -7,9 +7,6 @@ Bridge's own Energon provider does; Bridge saves and restores its position besid
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,6 @@ from megatron.bridge.data.base import DatasetBuildContext, DatasetProvider
 
 from nemo_amalia.data.image_geometry import ImageGeometry
 from nemo_amalia.data.samples import PackedBatch
-
-POSITION = "train_dataloader_dprank{:03d}.pt"  # Bridge's name (training/checkpointing.py)
 
 
 @dataclass
@@ -81,7 +76,7 @@ class AmaliaDatasetProvider(DatasetProvider):
             decode_device=self.decode_device,
         )
         if self.pack_index:
-            from nemo_amalia.data.index_loader import build_index_loader
+            from nemo_amalia.data.index_loader import build_index_loader, share_positions
 
             share_positions(self.dataloader_load, group.rank())
             return SavableStream(build_index_loader(self.pack_index, self.path, **settings)), None, None
@@ -109,20 +104,6 @@ class SavableStream:
     def restore_state(self, state: dict) -> None:
         """Called by Bridge on every rank when a run resumes. Raises ValueError for another layout."""
         self.loader.restore(state)
-
-
-def share_positions(folder: str | None, dp_rank: int) -> None:
-    """Gives a data-parallel rank that the saved run did not have the position of rank 0: an index has one for all.
-
-    Bridge looks for a file of each rank, after it has built the stream, and ends the run where there is none.
-    """
-    for first in Path(folder or "").glob(f"iter_*/{POSITION.format(0)}") if folder else ():
-        own = first.with_name(POSITION.format(dp_rank))
-        if not own.exists():  # ranks of one replica may do this at once: each writes its own copy, and renames it
-            handle, copy = tempfile.mkstemp(dir=own.parent, prefix=f".{own.name}.")
-            os.close(handle)
-            shutil.copyfile(first, copy)
-            os.replace(copy, own)
 
 
 def image_statistics(assets: str | Path) -> tuple[list[float], list[float]]:
