@@ -68,6 +68,7 @@ def inputs(tmp_path_factory):
     return folder, launch(prepare_inputs, 1, {"folder": folder})[0]
 
 
+@pytest.mark.slow
 def test_an_epoch_is_exact_and_a_run_resumes_at_another_data_parallel_size(inputs):
     folder, totals = inputs
     steps = -(-2 * totals["packs"] // 2)
