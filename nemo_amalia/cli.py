@@ -19,6 +19,7 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
   amalia data view SOURCE --assets HF --out P.html   shards as a page: tiles, tokens, loss, packs, what looks wrong
   amalia data import FORMAT SOURCE --out DIR         LLaVA json, parquet, captions, preference pairs -> shards
   amalia data verify DIR                             the shards of an import against their checksums
+  amalia data pack DIR --assets HF --out INDEX       an index of packs: exact epochs, for data.pack_index=INDEX
 """
 
 
@@ -28,6 +29,7 @@ DATA_COMMANDS: dict[str, str] = {
     "view": "nemo_amalia.data.view",
     "import": "nemo_amalia.data.import_sources",
     "verify": "nemo_amalia.data.verify",
+    "pack": "nemo_amalia.data.pack",
 }
 
 

@@ -54,6 +54,9 @@ def check_overrides(overrides: list[str]) -> None:
                 raise ValueError(f"{key}={value}: conf/{key} has {', '.join(choices)}{hint}")
         elif not key.startswith("hydra"):
             refuse_unknown(key)
+    given = {word.lstrip("+").partition("=")[0] for word in overrides if not word.endswith(("=null", "=None"))}
+    if {"stage.train_steps", "stage.epochs"} <= given:
+        raise ValueError("stage.train_steps and stage.epochs are both given: leave one of them out")
 
 
 def register_schema() -> None:

@@ -31,7 +31,8 @@ class StageConfig:
     min_lr_ratio: float = 0.0  # the cosine's floor, as a share of the peak
     schedule: str = "cosine"  # of SCHEDULES
     warmup_fraction: float = 0.03  # of train_steps
-    train_steps: int = MISSING
+    train_steps: int | None = None
+    epochs: float | None = None  # instead of train_steps, with data.pack_index: passes over its packs
     global_batch_size: int = MISSING  # packs, or samples where packing is off
     micro_batch_size: int = 1  # rows a forward; packing needs 1 (a pack is a row)
     seq_length: int = MISSING  # tokens of a pack, or the longest sample where packing is off
@@ -55,6 +56,7 @@ class DataConfig:
     """Where samples come from and how they wait."""
 
     path: str = MISSING  # a prepared WebDataset folder, or a metadataset.yaml of several
+    pack_index: str | None = None  # of `amalia data pack`: known packs, exact epochs; None: Energon packs in a buffer
     num_workers: int = 2
     packing_buffer_size: int = 500  # samples that the packing algorithm looks at
     packing_algorithm: str = "best_fit_decreasing"  # of PACKING_ALGORITHMS

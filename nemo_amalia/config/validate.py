@@ -36,7 +36,8 @@ def _stage(run: RunConfig) -> None:
             f"stage.micro_batch_size is {stage.micro_batch_size} with packing on: a pack is already a whole row; "
             "set stage.micro_batch_size=1 and choose stage.seq_length for the memory"
         )
-    for name in ("train_steps", "global_batch_size", "seq_length", "micro_batch_size"):
+    _length(run)
+    for name in ("global_batch_size", "seq_length", "micro_batch_size"):
         if getattr(stage, name) < 1:
             raise ValueError(f"stage.{name} is {getattr(stage, name)}: it must be at least 1")
 
@@ -59,6 +60,40 @@ def _data(run: RunConfig) -> None:
             f"data.quarantine {data.quarantine} is the list that this very run writes, so its data would change while "
             "it runs: copy it out of run_dir first"
         )
+
+
+def _length(run: RunConfig) -> None:
+    """How long to train: in steps, or in epochs of an index of packs."""
+    stage, index = run.stage, run.data.pack_index
+    if index is not None and not Path(index).is_file():
+        raise ValueError(f"data.pack_index {index} is not a file: make it with `{pack_command(run, index)}`")
+    if index is not None and not stage.packing:
+        raise ValueError(
+            "data.pack_index is given and stage.packing is false: set stage.packing=true, or take no index"
+        )
+    if stage.epochs is None:
+        if stage.train_steps is None or stage.train_steps < 1:
+            raise ValueError(f"stage.train_steps is {stage.train_steps}: it must be at least 1")
+    elif index is None:
+        raise ValueError(
+            f"stage.epochs is {stage.epochs:g} and only an index of packs knows how long an epoch is: run "
+            f"`{pack_command(run, 'data.packs')}` and add data.pack_index=data.packs, or give stage.train_steps"
+        )
+    elif stage.epochs <= 0:
+        raise ValueError(f"stage.epochs is {stage.epochs:g}: it must be more than 0")
+
+
+def segment_multiple(run: RunConfig) -> int:
+    """Tokens that a segment of a pack is padded to a multiple of: context parallelism cuts it into 2 x CP chunks."""
+    return 2 * run.parallel.context if run.parallel.context > 1 else 1
+
+
+def pack_command(run: RunConfig, out: str) -> str:
+    """The command that makes this run's index."""
+    words = f"amalia data pack {run.data.path} --assets {run.model.checkpoint}/hf --out {out}"
+    words += f" --seq-length {run.stage.seq_length}"
+    words += f" --segment-multiple {segment_multiple(run)}" if run.parallel.context > 1 else ""
+    return words + ("" if run.stage.tiling else " --no-tiling")
 
 
 def model_ranks(run: RunConfig) -> int:

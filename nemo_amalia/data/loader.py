@@ -133,7 +133,8 @@ def build_loader(path: str | Path | Sequence[tuple[str | Path, float]], **settin
     return PackLoader(energon, task_encoder, faults, layout, config.worker_timeout)
 
 
-def _task_encoder(config: StreamSettings, faults: FaultBoard, quarantine: Quarantine | None) -> AmaliaTaskEncoder:
+def pack_parts(config: StreamSettings, faults: FaultBoard) -> tuple[ConversationEncoder, PackAssembler]:
+    """What makes a sample of a conversation, and a micro-batch of a pack."""
     collator = Collator(
         seq_length=config.seq_length,
         pad_token_id=config.chat.pad_token_id,
@@ -144,9 +145,13 @@ def _task_encoder(config: StreamSettings, faults: FaultBoard, quarantine: Quaran
         micro_batch_size=config.micro_batch_size,
     )
     maker = TileMaker(config.geometry, config.image_mean, config.image_std, config.decode_device, config.decode_threads)
+    encoder = ConversationEncoder(config.chat, config.geometry, config.seq_length, config.tiling)
+    return encoder, PackAssembler(maker, collator, faults, config.on_bad_image)
+
+
+def _task_encoder(config: StreamSettings, faults: FaultBoard, quarantine: Quarantine | None) -> AmaliaTaskEncoder:
     return AmaliaTaskEncoder(
-        ConversationEncoder(config.chat, config.geometry, config.seq_length, config.tiling),
-        PackAssembler(maker, collator, faults, config.on_bad_image),
+        *pack_parts(config, faults),
         faults,
         capacity=config.seq_length,
         packing_algorithm=config.packing_algorithm,

@@ -13,6 +13,8 @@ from bisect import bisect_left, insort
 from collections.abc import Hashable, Sequence
 from heapq import heapify, heapreplace
 
+SHIFT = 1 << 32  # more packs than a buffer ever makes
+
 
 def padded_length(length: int, multiple: int) -> int:
     """`length` rounded up to `multiple` (2 * CP, so that context parallelism can cut each segment evenly)."""
@@ -26,17 +28,18 @@ def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]
     """
     _check(lengths, capacity)
     packs: list[list[int]] = []
-    free: list[tuple[int, int]] = []  # (space left, pack), sorted
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        length = lengths[index]
-        position = bisect_left(free, (length, -1))
+    free: list[int] = []  # space left * SHIFT + pack, sorted: a number is compared three times faster than a pair
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        taken = lengths[index] * SHIFT
+        position = bisect_left(free, taken)
         if position == len(free):
+            left = capacity * SHIFT + len(packs) - taken
             packs.append([index])
-            pack, space = len(packs) - 1, capacity
         else:
-            space, pack = free.pop(position)
-            packs[pack].append(index)
-        insort(free, (space - length, pack))
+            left = free.pop(position) - taken
+            packs[left % SHIFT].append(index)
+        if left >= SHIFT:  # a full pack is not looked at again
+            insort(free, left)
     return packs
 
 
@@ -72,6 +75,8 @@ ALGORITHMS = {"best_fit_decreasing": best_fit_decreasing, "balanced": balanced}
 
 
 def _check(lengths: Sequence[int], capacity: int) -> None:
+    if not lengths or (min(lengths) > 0 and max(lengths) <= capacity):
+        return
     for index, length in enumerate(lengths):
         if not 0 < length <= capacity:
             raise ValueError(

@@ -22,10 +22,12 @@ class AmaliaDatasetProvider(DatasetProvider):
     """What the training stream is made of. Plain values only: Bridge writes them into run_config.yaml.
 
     assets: folder with the tokenizer, its chat template and preprocessor_config.json (a checkpoint's ``hf``).
+    pack_index: an index of `amalia data pack`, or empty: Energon streams and packs.
     tile, patch, pinpoints: the model's image geometry, pixels. Other fields as in config.schema.
     """
 
     path: str = ""
+    pack_index: str = ""
     assets: str = ""
     tile: int = 384
     patch: int = 16
@@ -51,12 +53,10 @@ class AmaliaDatasetProvider(DatasetProvider):
         from transformers import AutoTokenizer
 
         from nemo_amalia.data.chat import ChatFormat
-        from nemo_amalia.data.loader import build_loader
 
         mean, std = image_statistics(self.assets)
         group = context.pg_collection.dp
-        loader = build_loader(
-            self.path,
+        settings = dict(
             geometry=ImageGeometry(self.tile, self.patch, tuple((h, w) for h, w in self.pinpoints)),
             chat=ChatFormat(AutoTokenizer.from_pretrained(self.assets)),
             seq_length=self.seq_length,
@@ -79,7 +79,14 @@ class AmaliaDatasetProvider(DatasetProvider):
             quarantine=self.quarantine,
             decode_device=self.decode_device,
         )
-        return SavableStream(loader), None, None
+        if self.pack_index:
+            from nemo_amalia.data.index_loader import build_index_loader, share_positions
+
+            share_positions(self.dataloader_load, group.rank())
+            return SavableStream(build_index_loader(self.pack_index, self.path, **settings)), None, None
+        from nemo_amalia.data.loader import build_loader
+
+        return SavableStream(build_loader(self.path, **settings)), None, None
 
 
 class SavableStream:

@@ -24,6 +24,7 @@ from megatron.core.dist_checkpointing.strategies.torch import get_async_strategy
 from megatron.core.extensions.transformer_engine import HAVE_TE
 
 from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.config.validate import segment_multiple
 from nemo_amalia.data.provider import AmaliaDatasetProvider
 from nemo_amalia.model.freeze import ModuleLearningRates
 from nemo_amalia.model.provider import AmaliaVLModelProvider
@@ -111,16 +112,17 @@ def set_kernels(run: RunConfig, model: AmaliaVLModelProvider) -> None:
 
 def dataset(run: RunConfig, model: AmaliaVLModelProvider, assets: Path) -> AmaliaDatasetProvider:
     """The stream, cut for the model's own image geometry."""
-    geometry, context = model.image_geometry(), run.parallel.context
+    geometry = model.image_geometry()
     return AmaliaDatasetProvider(
         path=str(Path(run.data.path).absolute()),
+        pack_index=str(Path(run.data.pack_index).absolute()) if run.data.pack_index else "",
         assets=str(assets),
         tile=geometry.tile,
         patch=geometry.patch,
         pinpoints=[list(canvas) for canvas in geometry.pinpoints],
         seq_length=run.stage.seq_length,
         micro_batch_size=run.stage.micro_batch_size,
-        segment_multiple=2 * context if context > 1 else 1,
+        segment_multiple=segment_multiple(run),
         tiling=run.stage.tiling,
         packing=run.stage.packing,
         packing_buffer_size=run.data.packing_buffer_size,

@@ -44,7 +44,7 @@ def check_position(run: RunConfig, world_size: int) -> None:
             f"the checkpoint of step {step} has no position in the data: {folder} is missing or empty. Put it back, "
             f"{mend}"
         )
-    if len(files) != ranks:
+    if len(files) != ranks and run.data.pack_index is None:  # with an index one position serves every rank
         raise ValueError(
             f"the checkpoint of step {step} has the data positions of {len(files)} data-parallel ranks ({folder}) and "
             f"this run has {ranks}: resume with {len(files) * model_ranks(run)} ranks, {mend}"

@@ -14,6 +14,7 @@ from nemo_amalia.config.validate import model_ranks, validate
 from nemo_amalia.data.shards import check_folder
 from nemo_amalia.training.console import CONSOLE_VARIABLE
 from nemo_amalia.training.data_position import check_position
+from nemo_amalia.training.epochs import settle_steps
 
 
 def inside_a_job() -> bool:
@@ -27,6 +28,7 @@ def launch(run: RunConfig, overrides: list[str]) -> int:
     validate(run, ranks)
     check_places(run)
     check_position(run, ranks)
+    settle_steps(run)
     threads = run.launch.threads or max(1, (os.cpu_count() or 1) // ranks)
     logs = Path(run.run_dir) / "logs"
     logs.mkdir(parents=True, exist_ok=True)

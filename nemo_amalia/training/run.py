@@ -22,6 +22,7 @@ from nemo_amalia.training.container import build_container
 from nemo_amalia.training.counts import StepCounts
 from nemo_amalia.training.data_faults import DataFaults
 from nemo_amalia.training.data_position import check_position
+from nemo_amalia.training.epochs import settle_steps
 from nemo_amalia.training.sft import SFTStep
 
 
@@ -46,6 +47,9 @@ def train(run: RunConfig, console: Console, backend: str) -> None:
 
 def prepare_run(run: RunConfig, console: Console, backend: str) -> tuple[ConfigContainer, SFTStep, list[Callback]]:
     """Everything that Bridge's loop takes, from the run schema."""
+    length = settle_steps(run)
+    if length and not console.rank:
+        console.say(length)
     model = read_provider(run.model.checkpoint)
     check_model_layout(run, model)
     check_position(run, int(os.environ.get("WORLD_SIZE", 1)))

@@ -39,6 +39,7 @@ def test_a_recipe_is_a_difference_from_the_papers():
         (["zzz=1"], "known at the top: run_dir"),
         (["mix=sft"], "belongs to `amalia data mix`"),
         (["train"], "write key=value"),
+        (["stage.train_steps=4", "stage.epochs=2"], "stage.train_steps and stage.epochs are both given"),
         (["stage.train_steps=many"], "could not be converted to Integer"),
     ],
 )
@@ -46,6 +47,11 @@ def test_what_does_not_fit_is_refused_with_a_remedy(words, said):
     with pytest.raises(ValueError) as caught:
         compose([*words, *PLACES])
     assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_epochs_take_the_place_of_the_stages_steps():
+    assert compose(["stage.epochs=2", "stage.train_steps=null", *PLACES]).stage.train_steps is None
+    assert compose(["stage.epochs=0.5", *PLACES]).stage.epochs == 0.5
 
 
 def test_values_that_the_user_must_give_are_named():

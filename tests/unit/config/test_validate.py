@@ -6,7 +6,7 @@ import os
 import pytest
 
 from nemo_amalia.config.compose import compose
-from nemo_amalia.config.validate import validate
+from nemo_amalia.config.validate import pack_command, validate
 
 
 @pytest.fixture
@@ -68,6 +68,24 @@ def test_data(run, tmp_path):
     (own / "0.jsonl").touch()
     for path in (own, own / "0.jsonl"):
         refused(run, 1, "is the list that this very run writes", data__quarantine=str(path))
+
+
+def test_length(run, tmp_path):
+    refused(run, 1, "stage.train_steps is None: it must be at least 1", stage__train_steps=None)
+    made = f"`amalia data pack {tmp_path}/data --assets {tmp_path}/checkpoint/hf --out"
+    refused(run, 1, f"run {made} data.packs --seq-length 4096`", stage__epochs=1.0)
+    refused(run, 1, f"make it with {made} {tmp_path}/none --seq-length", data__pack_index=f"{tmp_path}/none")
+    (tmp_path / "index").touch()
+    run.data.pack_index = f"{tmp_path}/index"
+    refused(run, 1, "stage.epochs is 0: it must be more than 0", stage__epochs=0.0)
+    refused(run, 1, "set stage.packing=true, or take no index", stage__packing=False)
+    run.stage.epochs = 1.5
+    validate(run, 1)
+
+
+def test_the_command_that_makes_an_index_has_the_runs_own_settings(run):
+    run.parallel.context, run.stage.tiling = 2, False
+    assert pack_command(run, "x").endswith("--out x --seq-length 4096 --segment-multiple 4 --no-tiling")
 
 
 def test_places(run, tmp_path):

@@ -51,3 +51,16 @@ def load(request, chat, geometry):
     yield build
     for loader in opened:
         loader.close()
+
+
+@pytest.fixture(scope="session")
+def assets(tmp_path_factory, tokenizer, geometry):
+    """A LLaVA-NeXT folder without weights: the tokenizer and the geometry of the fixtures above."""
+    import tiny_hf
+
+    folder = tmp_path_factory.mktemp("assets")
+    vision = tiny_hf.vision_config(image_size=geometry.tile, patch_size=geometry.patch)
+    pinpoints = [list(canvas) for canvas in geometry.pinpoints]
+    tiny_hf.llava_config(vision=vision, image_grid_pinpoints=pinpoints).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

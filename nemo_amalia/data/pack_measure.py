@@ -1,0 +1,113 @@
+"""How long every sample of a shard is: by the ConversationEncoder that training uses, so that it can never differ."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nemo_amalia.data.chat import ChatFormat
+from nemo_amalia.data.cookers import cook_conversation
+from nemo_amalia.data.encoding import ConversationEncoder
+from nemo_amalia.data.image_geometry import ImageGeometry
+from nemo_amalia.data.records import BLOCK, read_record, sample_offsets
+from nemo_amalia.data.samples import BadSampleError
+
+
+@dataclass
+class ShardLengths:
+    """Samples of one shard that can be trained on, in order; offsets and sizes in blocks of 512 bytes.
+
+    dropped: the others, by reason. examples: the first message of each reason.
+    """
+
+    offsets: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    loss_tokens: int = 0
+    image_tokens: int = 0
+    samples_in: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+
+def read_assets(folder: str | Path) -> tuple[ChatFormat, ImageGeometry]:
+    """Tokenizer and image geometry of a LLaVA-NeXT folder. Raises ValueError where it lacks one of them."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    if not (Path(folder) / "config.json").is_file():
+        raise ValueError(f"--assets {folder} has no config.json: give a LLaVA-NeXT folder, or a checkpoint's hf folder")
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        vision, pinpoints = config.vision_config, config.image_grid_pinpoints
+    except (ValueError, OSError, KeyError, AttributeError) as error:
+        raise ValueError(f"--assets {folder} is no LLaVA-NeXT folder ({str(error).splitlines()[0]})") from error
+    geometry = ImageGeometry(vision.image_size, vision.patch_size, tuple((int(h), int(w)) for h, w in pinpoints))
+    return ChatFormat(tokenizer), geometry
+
+
+def measure_shard(folder: Path, shard: str, encoder: ConversationEncoder, excluded: set[str]) -> ShardLengths:
+    """Reads a shard from its first byte to its last. Raises ValueError when it is not what its index says."""
+    found = ShardLengths()
+    offsets = sample_offsets(folder / shard)
+    descriptor = os.open(folder / shard, os.O_RDONLY)
+    try:
+        for start, end in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+            record = read_record(descriptor, shard, start, end - start)
+            if record["__key__"] in excluded:
+                continue
+            found.samples_in += 1
+            try:
+                sample = encoder(cook_conversation(record))
+            except BadSampleError as error:
+                found.dropped[error.reason] += 1
+                found.examples.setdefault(error.reason, str(error))
+                continue
+            found.offsets.append(start // BLOCK)
+            found.sizes.append(-(-(end - start) // BLOCK))
+            found.lengths.append(len(sample))
+            # The collator asks for the next token of each: the first one is nobody's next.
+            found.loss_tokens += int(np.count_nonzero(sample.loss_mask[1:]))
+            found.image_tokens += int(np.count_nonzero(sample.input_ids == encoder.chat.image_token_id))
+    finally:
+        os.close(descriptor)
+    return found
+
+
+_job: dict[str, Any] = {}  # what a forked worker inherits
+
+
+def measure_shards(
+    folder: Path, shards: list[str], encoder: ConversationEncoder, excluded: set[str], workers: int
+) -> Iterator[ShardLengths]:
+    """The shards in their order; `workers` processes read ahead, none of them more than a few shards."""
+    if not workers:
+        yield from (measure_shard(folder, shard, encoder, excluded) for shard in shards)
+        return
+    import multiprocessing
+    from collections import deque
+    from concurrent.futures import ProcessPoolExecutor
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Rust threads do not survive the fork
+    _job.update(folder=folder, encoder=encoder, excluded=excluded)
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
+        ahead: deque = deque()
+        try:
+            for shard in shards:
+                ahead.append(pool.submit(_measure, shard))
+                if len(ahead) > 4 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _measure(shard: str) -> ShardLengths:
+    return measure_shard(_job["folder"], shard, _job["encoder"], _job["excluded"])
