@@ -129,15 +129,15 @@ class IndexLoader:
         if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
             raise ValueError(
                 "the data position was not saved by a stream with an index of packs: resume without data.pack_index, "
-                "or delete the run's data_state and accept that samples are seen again"
+                "or begin the data again with data.start_anew_at=STEP of that checkpoint; samples are then seen again"
             )
         own = self.state()
         changed = [name for name in ("index", "seed") if state[name] != own[name]]
         if changed:
             differing = "; ".join(f"{name} was {state[name]!r} and is {own[name]!r}" for name in changed)
             raise ValueError(
-                f"the data position cannot be restored: {differing}. Resume with the saved index and seed, "
-                "or delete the run's data_state and accept that samples are seen again"
+                f"the data position cannot be restored: {differing}. Resume with the saved index and seed, or "
+                "begin the data again with data.start_anew_at=STEP of that checkpoint; samples are then seen again"
             )
         self.position = state["position"]
 
