@@ -1,0 +1,1 @@
+"""What is claimed about speed, measured: each module prints a table of medians over interleaved runs, and ratios."""
