@@ -37,6 +37,24 @@ class EncodedRecord(Sample):
     sample: TokenizedSample
 
 
+@stateless
+def cook_record(record: dict[str, Any]) -> CookedRecord:
+    """A raw record as a conversation, or with what is wrong with it: one place, encode_sample, counts errors."""
+    conversation, failure = None, None
+    try:
+        conversation = cook_conversation(record)
+    except BadSampleError as error:
+        failure = error
+    return CookedRecord(
+        __key__=sample_key(record),
+        __restore_key__=record["__restore_key__"],
+        __subflavors__=record.get("__subflavors__"),
+        __sources__=record.get("__sources__"),
+        conversation=conversation,
+        failure=failure,
+    )
+
+
 class AmaliaTaskEncoder(TaskEncoder):
     """capacity, packing_algorithm, segment_multiple, seed: of the packs. decode_in_worker: assemble here (CPU), or
     hand the packs over undecoded for the training process to assemble (GPU). on_bad_sample: "fail" or "drop"; a bad
@@ -73,22 +91,8 @@ class AmaliaTaskEncoder(TaskEncoder):
 
     @stateless
     def _cook(self, record: dict[str, Any]) -> CookedRecord:
-        # Errors travel on to encode_sample: one place counts them.
-        key = sample_key(record)
-        self.faults.begin(f"reading {key}")
-        conversation, failure = None, None
-        try:
-            conversation = cook_conversation(record)
-        except BadSampleError as error:
-            failure = error
-        return CookedRecord(
-            __key__=key,
-            __restore_key__=record["__restore_key__"],
-            __subflavors__=record.get("__subflavors__"),
-            __sources__=record.get("__sources__"),
-            conversation=conversation,
-            failure=failure,
-        )
+        self.faults.begin(f"reading {sample_key(record)}")
+        return cook_record(record)
 
     @stateless  # nothing in it is random, and to seed every library once a sample costs a quarter of a worker
     def encode_sample(self, record: CookedRecord) -> EncodedRecord:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from megatron.energon import TaskEncoder, WorkerConfig, get_loader, get_train_dataset
+from megatron.energon import Cooker, TaskEncoder, WorkerConfig, get_loader, get_train_dataset
 
 from nemo_amalia.data.chat import ChatFormat
 from nemo_amalia.data.encoding import ConversationEncoder
@@ -20,7 +20,7 @@ from nemo_amalia.data.image_geometry import ImageGeometry
 from nemo_amalia.data.packing import ALGORITHMS, shuffled
 from nemo_amalia.data.samples import BadSampleError, ConversationSample, TokenizedSample
 from nemo_amalia.data.shards import check_folder
-from nemo_amalia.data.task_encoder import AmaliaTaskEncoder
+from nemo_amalia.data.task_encoder import cook_record
 
 SLICE = 100  # samples read in a row, as data.max_samples_per_sequence
 
@@ -55,7 +55,7 @@ class _Reader(TaskEncoder):
     """Bytes to conversations; the rest is done outside, where a refusal can be kept."""
 
     decoder = None
-    cookers = AmaliaTaskEncoder.cookers
+    cookers = [Cooker(cook_record)]
 
 
 def read_assets(folder: str | Path) -> Assets:

@@ -203,7 +203,6 @@ def test_killed_and_started_again_gives_the_same_bytes(tmp_path):
 
 
 def test_killed_between_a_shard_and_its_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(import_folder, "prepare_folder", lambda folder: None)
     source = write_json(tmp_path / "m.json", [{"conversations": turns(i, 0)} for i in range(30)])
     run("llava", source, tmp_path / "whole")
     line, calls = import_folder._line, []
@@ -240,7 +239,6 @@ def test_killed_while_the_index_is_made(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("form", SOURCES)
 def test_every_format_goes_on_where_it_was(tmp_path, form, monkeypatch):
-    monkeypatch.setattr(import_folder, "prepare_folder", lambda folder: None)  # Energon's part is tested above
     source = SOURCES[form](tmp_path)
     settings = {"shard_megabytes": 0.011}
     if form == "llava":
