@@ -26,6 +26,7 @@ def lost_worker(iterator: Any, faults: FaultBoard, stuck: int | None = None, sec
         return None
     for number, process in enumerate(iterator._workers):
         if process.exitcode is not None:
+            _stop_watching(iterator)  # it is named now; at the end of any other process torch would raise once more
             return (
                 f"data worker {number} (pid {process.pid}) {_end(process.exitcode)} while {_doing(faults, number)}: if "
                 "the machine's memory ran out, lower data.num_workers, data.packing_buffer_size or "
