@@ -29,7 +29,7 @@ from nemo_amalia.data.pack_index import PackIndex, epoch_order, read_index, refu
 from nemo_amalia.data.records import BLOCK, read_record
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch, TokenizedSample
 from nemo_amalia.data.shards import check_folder
-from nemo_amalia.data.workers import TIMED_OUT, WorkerLostError, awaited, lost_worker
+from nemo_amalia.data.workers import awaited, in_one_line, lost_worker
 
 STATE_VERSION = "pack index 1"
 ENDLESS = 1 << 62  # positions
@@ -74,13 +74,10 @@ class IndexLoader:
         except StopIteration:
             raise
         except Exception as error:
-            message = self.faults.failure()
-            if message is not None:
-                raise BadSampleError(message) from error
-            lost = self.lost_worker(timed_out=str(error).startswith(TIMED_OUT))
-            if lost is not None:
-                raise WorkerLostError(lost) from error
-            raise
+            named = in_one_line(error, self.faults, self.lost_worker)
+            if named is error:
+                raise
+            raise named from error
         self._given += 1
         return self.packs.assemble(item) if isinstance(item, Pack) else item
 

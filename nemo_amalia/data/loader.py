@@ -28,7 +28,7 @@ from nemo_amalia.data.layout import differences, resolve
 from nemo_amalia.data.quarantine import Quarantine
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
 from nemo_amalia.data.task_encoder import AmaliaTaskEncoder
-from nemo_amalia.data.workers import TIMED_OUT, PatientQueue, WorkerLostError, awaited, lost_worker
+from nemo_amalia.data.workers import PatientQueue, WorkerLostError, awaited, in_one_line, lost_worker
 
 STATE_VERSION = 1
 
@@ -200,13 +200,10 @@ class PackLoader:
             except StopIteration:
                 raise
             except Exception as error:
-                message = self.faults.failure()
-                if message is not None:
-                    raise BadSampleError(message) from error
-                lost = self.lost_worker(timed_out=str(error).startswith(TIMED_OUT))
-                if lost is not None:
-                    raise WorkerLostError(lost) from error
-                raise
+                named = in_one_line(error, self.faults, self.lost_worker)
+                if named is error:
+                    raise
+                raise named from error
             batch = self.task_encoder.assembler(item) if isinstance(item, Pack) else item
             if batch is not None:
                 return batch

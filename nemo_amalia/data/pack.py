@@ -67,9 +67,10 @@ def make_index(
 
     Raises ValueError on a source, assets or settings that do not work, and when no sample is left.
     """
+    from nemo_amalia.data.assets import read_assets
     from nemo_amalia.data.encoding import ConversationEncoder
     from nemo_amalia.data.pack_index import data_identity, settings_of, write_index
-    from nemo_amalia.data.pack_measure import measure_shards, read_assets
+    from nemo_amalia.data.pack_measure import measure_shards
     from nemo_amalia.data.pack_windows import WindowPacker
     from nemo_amalia.data.records import training_shards
     from nemo_amalia.data.shards import check_folder
@@ -77,7 +78,8 @@ def make_index(
     _check(seq_length, segment_multiple, workers, out)
     packer = WindowPacker(seq_length, segment_multiple, window, algorithm)
     identity, source = data_identity(check_folder(source)), check_folder(source)
-    chat, geometry = read_assets(assets)
+    hf = read_assets(assets)
+    chat, geometry = hf.chat, hf.geometry
     encoder = ConversationEncoder(chat, geometry, seq_length, tiling)
     shards, excluded = training_shards(source)
     book, progress = _Book(), _Progress(len(shards), say)

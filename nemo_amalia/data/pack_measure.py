@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nemo_amalia.data.chat import ChatFormat
 from nemo_amalia.data.cookers import cook_conversation
 from nemo_amalia.data.encoding import ConversationEncoder
-from nemo_amalia.data.image_geometry import ImageGeometry
 from nemo_amalia.data.records import BLOCK, read_record, sample_offsets
 from nemo_amalia.data.samples import BadSampleError
 
@@ -34,22 +32,6 @@ class ShardLengths:
     samples_in: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
-
-
-def read_assets(folder: str | Path) -> tuple[ChatFormat, ImageGeometry]:
-    """Tokenizer and image geometry of a LLaVA-NeXT folder. Raises ValueError where it lacks one of them."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    if not (Path(folder) / "config.json").is_file():
-        raise ValueError(f"--assets {folder} has no config.json: give a LLaVA-NeXT folder, or a checkpoint's hf folder")
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        vision, pinpoints = config.vision_config, config.image_grid_pinpoints
-    except (ValueError, OSError, KeyError, AttributeError) as error:
-        raise ValueError(f"--assets {folder} is no LLaVA-NeXT folder ({str(error).splitlines()[0]})") from error
-    geometry = ImageGeometry(vision.image_size, vision.patch_size, tuple((int(h), int(w)) for h, w in pinpoints))
-    return ChatFormat(tokenizer), geometry
 
 
 def measure_shard(folder: Path, shard: str, encoder: ConversationEncoder, excluded: set[str]) -> ShardLengths:

@@ -1,9 +1,9 @@
 """Lengths -> packs. Pure functions, by name in ALGORITHMS.
 
-Best-fit-decreasing fills best, and puts samples of like length into one pack: of lengths like the paper's it leaves
-three quarters of the variance between packs, where random packs leave a quarter. A step of few packs then sees few
-kinds of samples. Balanced packs hold all lengths alike, for a few per cent of the space. Both come out
-ordered, so they are shuffled.
+Best-fit-decreasing fills best, and puts samples of like length into one pack: of lengths like the paper's, 76 % of
+the variance lies between packs, where packs filled at random leave 43 %, balanced ones 33 % (benchmarks/packing.py).
+A step of few packs then sees few kinds of samples. Balanced packs hold all lengths alike, for a few per cent of the
+space. Both come out ordered, so they are shuffled.
 """
 
 from __future__ import annotations

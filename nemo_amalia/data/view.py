@@ -81,12 +81,13 @@ def make_view(
     seed: int = 0,
 ) -> View:
     """Reads `number` samples, checks them all, draws `samples` of them. Raises ValueError as `run`."""
+    from nemo_amalia.data.assets import read_assets
     from nemo_amalia.data.encoding import ConversationEncoder
     from nemo_amalia.data.samples import BadSampleError
     from nemo_amalia.data.view_checks import findings
     from nemo_amalia.data.view_page import View
     from nemo_amalia.data.view_pictures import Album
-    from nemo_amalia.data.view_read import make_packs, read, read_assets
+    from nemo_amalia.data.view_read import make_packs, read
 
     assets = read_assets(folder)
     seen, again = read(source, ConversationEncoder(assets.chat, assets.geometry, seq_length, tiling), number, seed)

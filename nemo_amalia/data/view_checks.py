@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from nemo_amalia.data.assets import Assets
 from nemo_amalia.data.chat import ChatFormat
-from nemo_amalia.data.view_read import Assets, Seen
+from nemo_amalia.data.view_read import Seen, disagreements
 from nemo_amalia.data.view_template import Finding, template_findings
 
 # Markers of other chat formats: in plain text they are a sign of data that was rendered before it was written.
@@ -95,8 +96,9 @@ def _refused(seen: list[Seen]) -> Finding:
 
 
 def _folder(assets: Assets) -> Finding:
-    if assets.disagreements:
-        return Finding("folder", "wrong", f"The files of --assets disagree: {'; '.join(assets.disagreements)}.")
+    found = disagreements(assets)
+    if found:
+        return Finding("folder", "wrong", f"The files of --assets disagree: {'; '.join(found)}.")
     return Finding("folder", "fine", "Model, processor, tokenizer and generation config agree.")
 
 

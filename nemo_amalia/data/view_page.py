@@ -8,9 +8,10 @@ from html import escape
 from pathlib import Path
 from string import Template
 
+from nemo_amalia.data.assets import Assets
 from nemo_amalia.data.packing import fill
 from nemo_amalia.data.view_charts import histogram, pack_bars, percent, shares
-from nemo_amalia.data.view_read import Assets, Seen
+from nemo_amalia.data.view_read import Seen
 from nemo_amalia.data.view_template import Finding
 from nemo_amalia.data.view_tokens import TokenWriter
 

@@ -10,9 +10,10 @@ from html import escape
 import torch
 from PIL import Image
 
+from nemo_amalia.data.assets import Assets
 from nemo_amalia.data.images import ImageError, TileMaker, make_tiles
 from nemo_amalia.data.samples import BadSampleError
-from nemo_amalia.data.view_read import Assets, Seen
+from nemo_amalia.data.view_read import Seen
 
 CANVAS_SIDE, THUMBNAIL_SIDE, QUALITY = 480, 120, 80  # pixels on the page; JPEG quality
 MAX_HEIGHT = 420  # of a canvas, CSS pixels

@@ -8,31 +8,20 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from megatron.energon import Cooker, TaskEncoder, WorkerConfig, get_loader, get_train_dataset
 
-from nemo_amalia.data.chat import ChatFormat
+from nemo_amalia.data.assets import Assets
 from nemo_amalia.data.encoding import ConversationEncoder
-from nemo_amalia.data.image_geometry import ImageGeometry
 from nemo_amalia.data.packing import ALGORITHMS, shuffled
 from nemo_amalia.data.samples import BadSampleError, ConversationSample, TokenizedSample
 from nemo_amalia.data.shards import check_folder
 from nemo_amalia.data.task_encoder import cook_record
 
 SLICE = 100  # samples read in a row, as data.max_samples_per_sequence
-
-
-@dataclass(frozen=True)
-class Assets:
-    """What a Hugging Face folder says about text and images. disagreements: what its files say differently."""
-
-    folder: Path
-    chat: ChatFormat
-    geometry: ImageGeometry
-    disagreements: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -58,38 +47,11 @@ class _Reader(TaskEncoder):
     cookers = [Cooker(cook_record)]
 
 
-def read_assets(folder: str | Path) -> Assets:
-    """Raises ValueError when a part of the folder is missing or cannot be used."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    folder = Path(folder)
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"--assets {folder} has no config.json: give a LLaVA-NeXT folder, or a checkpoint's hf folder")
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (ValueError, OSError, KeyError) as error:
-        raise ValueError(
-            f"--assets {folder} cannot be loaded ({str(error).splitlines()[0]}): mend the folder"
-        ) from error
-    if not hasattr(config, "image_grid_pinpoints") or not hasattr(config, "vision_config"):
-        raise ValueError(
-            f"--assets {folder} holds a {config.model_type}: expected llava_next, with its grids and tower"
-        )
-    vision = config.vision_config
-    pinpoints = tuple((int(h), int(w)) for h, w in config.image_grid_pinpoints)
-    chat = ChatFormat(tokenizer)
-    return Assets(
-        folder,
-        chat,
-        ImageGeometry(vision.image_size, vision.patch_size, pinpoints),
-        _disagreements(folder, config, chat),
-    )
-
-
-def _disagreements(folder: Path, config: Any, chat: ChatFormat) -> list[str]:
-    """Training reads config.json and the tokenizer; inference reads the processor and the generation config, too."""
-    found = []
+def disagreements(assets: Assets) -> list[str]:
+    """What the folder's files say differently: training reads config.json and the tokenizer; inference reads the
+    processor and the generation config, too.
+    """
+    folder, config, chat, found = assets.folder, assets.config, assets.chat, []
     if config.image_token_index != chat.image_token_id:
         found.append(
             f"config.json's image_token_index is {config.image_token_index} and {chat.image_token} is token "

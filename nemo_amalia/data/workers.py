@@ -8,12 +8,25 @@ from collections.abc import Callable
 from typing import Any
 
 from nemo_amalia.data.faults import FaultBoard
+from nemo_amalia.data.samples import BadSampleError
 
 TIMED_OUT = "DataLoader timed out"  # torch's words (torch/utils/data/dataloader.py, _get_data)
 
 
 class WorkerLostError(ValueError):
     """A worker process that died or hangs, named in one line."""
+
+
+def in_one_line(error: Exception, faults: FaultBoard, lost: Callable[[bool], str | None]) -> Exception:
+    """What a loader raises for `error`: the sample that a worker refused, the worker that is lost, or `error` itself.
+
+    lost: called with whether torch's wait timed out; the line on the worker, or None.
+    """
+    refused = faults.failure()
+    if refused is not None:
+        return BadSampleError(refused)
+    line = lost(str(error).startswith(TIMED_OUT))
+    return error if line is None else WorkerLostError(line)
 
 
 def lost_worker(iterator: Any, faults: FaultBoard, stuck: int | None = None, seconds: float = 0) -> str | None:

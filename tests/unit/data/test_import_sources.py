@@ -1,41 +1,19 @@
-"""From a source to shards that the loader reads: counts, restarts after kill -9, bounded memory, checksums."""
+"""From a source to shards that the loader reads: what comes back, counts, limits, settings, checksums, the commands."""
 
 import hashlib
 import json
-import multiprocessing
-import os
-import random
-import signal
-import subprocess
-import sys
 import tarfile
-import time
 
 import pytest
 from chatml import picture
-from sources import chat, llava_source, turns, write_json, write_parquet, write_tar
+from imports import SOURCES, run
+from sources import chat, llava_source, turns, write_json, write_parquet
 
 from nemo_amalia import cli
-from nemo_amalia.data import import_folder
 from nemo_amalia.data.cookers import cook_conversation
-from nemo_amalia.data.import_folder import ImportFolder, manifest
-from nemo_amalia.data.import_sources import ImportSettings, import_sources
+from nemo_amalia.data.import_folder import manifest
 from nemo_amalia.data.loader import build_loader
 from nemo_amalia.data.shards import check_folder
-from nemo_amalia.data.totals import FILE as TOTALS
-
-FORK = multiprocessing.get_context("fork")
-
-
-def run(form, path, out, on_bad="drop", max_bad=0.01, **settings):
-    defaults = {"source": "teste", "shard_megabytes": 0.02}
-    return import_sources([path], out, ImportSettings(form, **(defaults | settings)), on_bad, max_bad)
-
-
-def content(folder):
-    """Bytes of everything that an import wrote itself; Energon's index has a random name in it."""
-    found = [*folder.iterdir(), folder / TOTALS]
-    return {path.name: path.read_bytes() for path in sorted(found) if path.is_file()}
 
 
 def records(folder):
@@ -61,24 +39,6 @@ def load(chat, geometry):
     yield build
     for loader in opened:
         loader.close()
-
-
-def caption_tar(folder):
-    members = [
-        (f"{i}.{s}", picture(40, 30, i) if s == "jpg" else f"Foto {i}.".encode())
-        for i in range(9)
-        for s in ("jpg", "txt")
-    ]
-    return write_tar(folder / "fotos.tar", members)
-
-
-SOURCES = {
-    "llava": lambda folder: llava_source(folder / "llava", 9),
-    "parquet": lambda folder: write_parquet(
-        folder / "a.parquet", [{"messages": chat(i), "images": [{"bytes": picture(50, 40, i)}]} for i in range(9)]
-    ),
-    "captions": caption_tar,
-}
 
 
 @pytest.mark.parametrize("form", SOURCES)
@@ -163,124 +123,6 @@ def test_a_limit_counts_records_read(tmp_path):
     assert (counts["in"], counts["dropped"]) == (4, {"missing_image": 2})  # without --images
 
 
-def several(folder):
-    """Three LLaVA files of 150 records; bad and repeated ones among them, also where shards are cut."""
-    folder.mkdir()
-    for part in range(3):
-        rows = [{"id": i, "conversations": turns(part * 150 + i, 0)} for i in range(150)]
-        for i in range(part, 150, 4):
-            rows[i]["conversations"] = turns(i, 1) if i % 8 else turns(i // 3, 0)
-        write_json(folder / f"{part}.json", rows)
-    return folder
-
-
-def killed(source, out, shards, delay, **settings):
-    """Starts an import in a process and kills it, with SIGKILL, once there are so many shards."""
-    process = FORK.Process(target=run, args=("llava", source, out), kwargs=settings)
-    process.start()
-    limit = time.monotonic() + 60
-    while len(manifest(out)) < shards and time.monotonic() < limit:
-        time.sleep(0.0005)
-    time.sleep(delay)
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL and not (out / "counts.json").is_file()
-
-
-def test_killed_and_started_again_gives_the_same_bytes(tmp_path):
-    source, settings = several(tmp_path / "s"), {"max_bad": 1, "shard_megabytes": 0.015}
-    counts = run("llava", source, tmp_path / "whole", **settings)
-    assert counts["shards"] > 20 and counts["dropped"]["placeholders"] > 40 and counts["dropped"]["duplicate"] > 10
-    draw = random.Random(1)
-    for shards in (1, 4, 5, 12, 18):
-        killed(source, tmp_path / "killed", shards, draw.uniform(0, 0.01), **settings)
-        assert shards <= len(manifest(tmp_path / "killed")) < counts["shards"]  # or the test proves nothing
-    with open(tmp_path / "killed" / "manifest.jsonl", "ab") as file:
-        file.write(b'{"shard": "shard-0')  # cut off in mid-write
-    assert run("llava", source, tmp_path / "killed", **settings) == counts
-    assert content(tmp_path / "killed") == content(tmp_path / "whole")
-    assert sorted(content(tmp_path / "whole"))[:3] == ["amalia.json", "counts.json", "dropped.jsonl"]
-
-
-def test_killed_between_a_shard_and_its_line(tmp_path, monkeypatch):
-    source = write_json(tmp_path / "m.json", [{"conversations": turns(i, 0)} for i in range(30)])
-    run("llava", source, tmp_path / "whole")
-    line, calls = import_folder._line, []
-
-    def stop(content):
-        calls.append(content)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return line(content)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(import_folder, "_line", stop)
-        run("llava", source, tmp_path / "out")
-    assert (tmp_path / "out" / "shard-000001.tar").is_file() and len(manifest(tmp_path / "out")) == 1
-    run("llava", source, tmp_path / "out")  # the digests of its samples are on disk, and it is written again
-    assert content(tmp_path / "out") == content(tmp_path / "whole")
-
-
-def test_killed_while_the_index_is_made(tmp_path, monkeypatch):
-    source, prepare = write_json(tmp_path / "m.json", [{"conversations": turns(i, 0)} for i in range(9)]), []
-
-    def stop(folder):
-        (folder / ".nv-meta").mkdir()
-        (folder / ".nv-meta" / ".info.json").write_text("{")
-        prepare.append(folder)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(import_folder, "prepare_folder", stop)
-        run("llava", source, tmp_path / "out")
-    assert prepare and run("llava", source, tmp_path / "out")["out"] == 9
-    assert check_folder(tmp_path / "out")
-
-
-@pytest.mark.parametrize("form", SOURCES)
-def test_every_format_goes_on_where_it_was(tmp_path, form, monkeypatch):
-    source = SOURCES[form](tmp_path)
-    settings = {"shard_megabytes": 0.011}
-    if form == "llava":
-        settings["images"] = str(tmp_path / "llava" / "fotos")
-    run(form, source, tmp_path / "whole", **settings)
-    add, seen = ImportFolder.add, []
-
-    def stop(self, key, sample):
-        seen.append(key)
-        if len(seen) in (6, 10):
-            raise KeyboardInterrupt
-        return add(self, key, sample)
-
-    monkeypatch.setattr(ImportFolder, "add", stop)
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            run(form, source, tmp_path / "again", **settings)
-    monkeypatch.setattr(ImportFolder, "add", add)
-    assert 0 < len(manifest(tmp_path / "again")) < len(manifest(tmp_path / "whole"))
-    run(form, source, tmp_path / "again", **settings)
-    assert content(tmp_path / "again") == content(tmp_path / "whole")
-
-
-def test_another_command_may_not_go_on(tmp_path):
-    source = write_json(tmp_path / "m.json", [{"conversations": turns(i, 0)} for i in range(9)])
-    run("llava", source, tmp_path / "out")
-    with pytest.raises(ValueError, match="was begun with language  and this command has pt-PT: give what"):
-        run("llava", source, tmp_path / "out", language="pt-PT")
-    write_json(source, [{"conversations": turns(i, 0)} for i in range(8)])
-    with pytest.raises(ValueError, match="was begun with files "):
-        run("llava", source, tmp_path / "out")
-    with pytest.raises(ValueError, match="holds something else than an import"):
-        run("llava", source, tmp_path)
-    with pytest.raises(ValueError, match="is named twice"):
-        import_sources([source, source], tmp_path / "b", ImportSettings("llava", "s"))
-    folder = ImportFolder(tmp_path / "c", {}, 1)
-    with pytest.raises(ValueError, match="another import is writing to"):
-        ImportFolder(tmp_path / "c", {}, 1)
-    folder.close()
-    ImportFolder(tmp_path / "c", {}, 1).close()
-
-
 @pytest.mark.parametrize(
     ("settings", "fault"),
     [
@@ -296,70 +138,6 @@ def test_settings_that_cannot_work(tmp_path, settings, fault):
     with pytest.raises(ValueError, match=fault):
         run(settings.pop("form", "llava"), tmp_path / "s.json", tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
-
-
-MEASURE = """
-import json, re, sys
-from pathlib import Path
-from nemo_amalia.data.import_folder import ImportFolder
-from nemo_amalia.data.import_sources import ImportSettings, copy_records
-
-def peak():
-    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
-
-def work(path, folder):
-    folder = ImportFolder(Path(folder), {}, 8_000_000)
-    copy_records(folder, [Path(path)], ImportSettings(form, "m", shard_megabytes=8))
-    folder.close()
-
-form, small, source, out = sys.argv[1:]
-work(small, out + "/small")  # libraries and their buffers
-before = peak()
-work(source, out + "/big")
-grown = peak() - before
-data = Path(source).read_bytes()
-print(json.dumps([grown, peak() - before]))
-"""
-
-
-def big_json(path, count):
-    rows = [
-        {"conversations": [turns(i, 0)[0], {"from": "gpt", "value": f"{i} " + "palavras " * 30000}]}
-        for i in range(count)
-    ]
-    return write_json(path / f"{count}.json", rows)
-
-
-def big_pictures(count):
-    noise = random.Random(count)
-    for index in range(count):
-        jpeg = picture(40, 40, index)
-        comment = b"".join(b"\xff\xfe\xff\xff" + noise.randbytes(65533).replace(b"\xff", b"\0") for _ in range(4))
-        yield jpeg[:2] + comment + jpeg[2:]
-
-
-def big_parquet(path, count):
-    rows = [{"messages": chat(i), "images": [{"bytes": data}]} for i, data in enumerate(big_pictures(count))]
-    return write_parquet(path / f"{count}.parquet", rows, row_group_size=10)
-
-
-def big_tar(path, count):
-    members = [
-        (f"{i}.{s}", d)
-        for i, data in enumerate(big_pictures(count))
-        for s, d in (("jpg", data), ("txt", b"Foto %d." % i))
-    ]
-    return write_tar(path / f"{count}.tar", members)
-
-
-@pytest.mark.parametrize(("form", "make"), [("llava", big_json), ("parquet", big_parquet), ("captions", big_tar)])
-def test_memory_does_not_grow_with_the_source(tmp_path, form, make):
-    source, small = make(tmp_path, 240), make(tmp_path, 12)
-    words = [sys.executable, "-c", MEASURE, form, str(small), str(source), str(tmp_path)]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    (grown, whole), size = json.loads(done.stdout.splitlines()[-1]), source.stat().st_size
-    assert grown < size / 3 < whole, f"{grown / 1e6:.0f} MB for {size / 1e6:.0f} MB; read whole it is {whole / 1e6:.0f}"
 
 
 def test_the_commands(tmp_path, capsys):

@@ -9,12 +9,12 @@ import tiny_hf
 from chatml import conversation, picture
 
 from nemo_amalia.cli import main
+from nemo_amalia.data.assets import read_assets
 from nemo_amalia.data.shards import write_blend, write_shards
 from nemo_amalia.data.view import make_view
 from nemo_amalia.data.view_charts import BINS, bins
 from nemo_amalia.data.view_checks import findings, loss_runs
 from nemo_amalia.data.view_page import page, verdict
-from nemo_amalia.data.view_read import read_assets
 from nemo_amalia.data.view_template import template_findings
 from nemo_amalia.data.view_tokens import TokenWriter
 
