@@ -9,10 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nemo_amalia.data.packing import ALGORITHMS, padded_length
-
-FULL = 0.98  # a pack that is filled less waits for the next window
-MOST_WAIT = 0.25  # of a window's samples: lengths that fit nothing (all over half a pack) must not pile up
+from nemo_amalia.data.packing import ALGORITHMS, padded_length, under_filled
 
 
 class WindowPacker:
@@ -48,15 +45,7 @@ class WindowPacker:
     def _give(self, last: bool) -> list[list[int]]:
         numbers, lengths = self._numbers, self._lengths
         packs = self._pack(lengths, self.capacity)
-        waiting: set[int] = set()
-        if not last:
-            loads = [sum(map(lengths.__getitem__, pack)) for pack in packs]
-            room = int(len(lengths) * MOST_WAIT)
-            for which in sorted(range(len(packs)), key=loads.__getitem__):  # the emptiest first
-                if loads[which] >= FULL * self.capacity or len(packs[which]) > room:
-                    break
-                room -= len(packs[which])
-                waiting.add(which)
+        waiting = set() if last else under_filled(packs, lengths, self.capacity)
         kept = sorted(index for which in waiting for index in packs[which])
         number = numbers.__getitem__
         given = [list(map(number, pack)) for which, pack in enumerate(packs) if which not in waiting]

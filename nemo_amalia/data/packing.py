@@ -14,6 +14,8 @@ from collections.abc import Hashable, Sequence
 from heapq import heapify, heapreplace
 
 SHIFT = 1 << 32  # more packs than a buffer ever makes
+FULL = 0.98  # a pack that is filled less may wait
+MOST_WAIT = 0.25  # of a buffer's samples
 
 
 def padded_length(length: int, multiple: int) -> int:
@@ -68,6 +70,22 @@ def _spread(order: Sequence[int], lengths: Sequence[int], capacity: int, count: 
         packs[pack].append(index)
         heapreplace(loads, (load + lengths[index], pack))
     return packs
+
+
+def under_filled(packs: Sequence[Sequence[int]], lengths: Sequence[int], capacity: int) -> set[int]:
+    """Positions of the packs, emptiest first, that had better wait for more samples than be given out.
+
+    Those filled less than FULL, as long as they hold at most MOST_WAIT of all samples: what is longer than half a pack
+    never fills one, and must not pile up.
+    """
+    loads = [sum(map(lengths.__getitem__, pack)) for pack in packs]
+    room, waiting = int(len(lengths) * MOST_WAIT), set()
+    for which in sorted(range(len(packs)), key=loads.__getitem__):
+        if loads[which] >= FULL * capacity or len(packs[which]) > room:
+            break
+        room -= len(packs[which])
+        waiting.add(which)
+    return waiting
 
 
 #: data.packing_algorithm -> lengths, capacity -> packs.

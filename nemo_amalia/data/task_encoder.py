@@ -11,13 +11,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from megatron.energon import Cooker, Sample, SkipSample, TaskEncoder, edataclass, stateless
+from megatron.energon import (
+    Cooker,
+    PackingDataset,
+    Sample,
+    SavableDataset,
+    SkipSample,
+    TaskEncoder,
+    edataclass,
+    stateless,
+)
 
 from nemo_amalia.data.assembly import PackAssembler, check_policy
 from nemo_amalia.data.cookers import cook_conversation, sample_key
 from nemo_amalia.data.encoding import ConversationEncoder
 from nemo_amalia.data.faults import QUARANTINED, REASONS, FaultBoard
-from nemo_amalia.data.packing import ALGORITHMS, padded_length, shuffled
+from nemo_amalia.data.packing import ALGORITHMS, padded_length, shuffled, under_filled
 from nemo_amalia.data.quarantine import Quarantine
 from nemo_amalia.data.samples import BadSampleError, ConversationSample, Pack, PackedBatch, TokenizedSample
 
@@ -121,12 +130,31 @@ class AmaliaTaskEncoder(TaskEncoder):
         self.faults.fail(message)
         raise BadSampleError(message, error.reason) from error
 
+    def build_batch(self, dataset: SavableDataset, **settings: Any) -> SavableDataset:
+        built = self._packing = super().build_batch(dataset, **settings)
+        while self._packing is not None and not isinstance(self._packing, PackingDataset):
+            self._packing = getattr(self._packing, "dataset", None)
+        return built
+
     def select_samples_to_pack(self, samples: list[EncodedRecord]) -> list[list[EncodedRecord]]:
         # Seeded by the content: a pure function of the buffer, so that a resumed run packs alike.
         lengths = [padded_length(len(record.sample), self.segment_multiple) for record in samples]
-        packs = ALGORITHMS[self.packing_algorithm](lengths, self.capacity)
+        packs = self._but_under_filled(ALGORITHMS[self.packing_algorithm](lengths, self.capacity), lengths, samples)
         seed = f"{self.seed}/{samples[0].__key__}/{samples[-1].__key__}/{sum(lengths)}"
         return [[samples[index] for index in pack] for pack in shuffled(packs, seed)]
+
+    def _but_under_filled(
+        self, packs: list[list[int]], lengths: list[int], samples: list[EncodedRecord]
+    ) -> list[list[int]]:
+        """Samples of packs that are not full go back to Energon's buffer, the part of its state that a checkpoint has.
+
+        Not at the end of the data, where the buffer is no longer full; nor of balanced packs, which are all alike.
+        """
+        if self.packing_algorithm == "balanced" or len(samples) < self._packing.buffer_size:
+            return packs
+        waiting = under_filled(packs, lengths, self.capacity)
+        self._packing._reading_buffer.extend([samples[i] for i in sorted(i for which in waiting for i in packs[which])])
+        return [pack for which, pack in enumerate(packs) if which not in waiting]
 
     @stateless
     def pack_selected_samples(self, samples: list[EncodedRecord]) -> PackedBatch | Pack:

@@ -23,7 +23,8 @@ def test_counts_what_was_started_and_has_ended():
         memory.look()
         process.communicate("")
     assert process.pid not in family(os.getpid())
-    assert 200 << 20 < memory.bytes - alone < 260 << 20  # its bytes, and an interpreter
+    # Its bytes, and an interpreter; 10 MB less where another process has meanwhile mapped our libraries, too.
+    assert 190 << 20 < memory.bytes - alone < 260 << 20
 
 
 def test_looks_by_itself(monkeypatch):
