@@ -39,10 +39,10 @@ def main() -> None:
     from transformers import LlavaNextImageProcessor
 
     from nemo_amalia.data.image_geometry import ImageGeometry, grids_up_to
-    from nemo_amalia.data.images import TileMaker
+    from nemo_amalia.data.images import TileMaker, normalise
 
     pinpoints, images = grids_up_to(12, TILE), jpegs(arguments.images)
-    maker = TileMaker(ImageGeometry(TILE, 16, pinpoints), MEAN, STD)
+    maker = TileMaker(ImageGeometry(TILE, 16, pinpoints))
     side = {"height": TILE, "width": TILE}
     processor = LlavaNextImageProcessor(
         size=side,
@@ -54,7 +54,7 @@ def main() -> None:
     )
 
     def ours():
-        return maker(images, [True] * len(images))
+        return [normalise(tiles, MEAN, STD) for tiles in maker(images, [True] * len(images))]
 
     def theirs():
         decoded = [Image.open(io.BytesIO(data)).convert("RGB") for data in images]

@@ -1,6 +1,6 @@
 """A training stream that is the same at every layout: fixed conversations, packed or one a row, dealt over DP ranks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from megatron.bridge.data.base import DatasetBuildContext, DatasetProvider
 
@@ -30,7 +30,8 @@ def samples(geometry, image_token_id: int, vocabulary: int, number: int):
             ids, mask = [image_token_id] * tokens + ids, [0] * tokens + mask
             count = geometry.num_tiles(width, height)
             generator = torch.Generator().manual_seed(1000 * index + width)
-            tiles.append(torch.randn(count, 3, geometry.tile, geometry.tile, generator=generator))
+            shape = (count, 3, geometry.tile, geometry.tile)
+            tiles.append(torch.randint(256, shape, dtype=torch.uint8, generator=generator))
         sample = TokenizedSample(
             key=f"fixed/{index:06d}",
             source="fixed",
@@ -81,5 +82,5 @@ class FixedBatches(DatasetProvider):
                     batch = collate([sample for sample, _ in group], [tiles for _, tiles in group])
                     count += 1
                     if self.poison_step and count >= self.poison_step:
-                        batch.pixel_values.fill_(float("nan"))
+                        batch = replace(batch, image_mean=(float("nan"),) * 3)
                     yield batch

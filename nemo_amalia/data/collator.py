@@ -6,9 +6,11 @@ A check inside the model's forward would synchronise the GPU at every step.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from nemo_amalia.data.image_geometry import ImageGeometry
 from nemo_amalia.data.packing import padded_length
@@ -20,7 +22,7 @@ class Collator:
 
     seq_length: S. segment_multiple: every segment is padded to it (2 * CP when CP > 1, so that the zigzag of
     context parallelism cuts each segment evenly); it must divide S. micro_batch_size: rows of an unpacked
-    batch.
+    batch. image_mean, image_std: of each channel, for pixels scaled to 0..1 (SigLIP's unless given).
     """
 
     def __init__(
@@ -33,6 +35,8 @@ class Collator:
         segment_multiple: int = 1,
         packing: bool = True,
         micro_batch_size: int = 1,
+        image_mean: Sequence[float] = (0.5, 0.5, 0.5),
+        image_std: Sequence[float] = (0.5, 0.5, 0.5),
     ) -> None:
         if seq_length % segment_multiple:
             raise ValueError(
@@ -52,9 +56,10 @@ class Collator:
         self.segment_multiple = segment_multiple
         self.packing = packing
         self.micro_batch_size = micro_batch_size
+        self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
 
     def __call__(self, samples: Sequence[TokenizedSample], tiles: Sequence[Sequence[torch.Tensor]]) -> PackedBatch:
-        """tiles: for each sample, for each of its images, [n, C, H, W].
+        """tiles: for each sample, for each of its images, uint8 [n, C, H, W].
 
         Raises ValueError with both numbers when the text, the geometry and the tiles disagree, and when the
         samples do not fit.
@@ -128,14 +133,14 @@ class Collator:
             bounds.append(self.seq_length)
         return np.asarray(bounds, dtype=np.int32)
 
-    def _vision(
-        self, samples: Sequence[TokenizedSample], tiles: Sequence[Sequence[torch.Tensor]]
-    ) -> dict[str, torch.Tensor]:
+    def _vision(self, samples: Sequence[TokenizedSample], tiles: Sequence[Sequence[torch.Tensor]]) -> dict[str, Any]:
         images = [image for group in tiles for image in group]
         side = self.geometry.tile
         sizes = [(height, width) for sample in samples for width, height in sample.image_sizes]
         return {
-            "pixel_values": torch.cat(images) if images else torch.zeros(1, 3, side, side),
+            "tiles": _joined(images or [torch.zeros(1, 3, side, side, dtype=torch.uint8)]),
+            "image_mean": self.image_mean,
+            "image_std": self.image_std,
             "image_sizes": torch.tensor(sizes, dtype=torch.int64).view(-1, 2),
             "tiles_per_image": torch.tensor([len(image) for image in images], dtype=torch.int64),
         }
@@ -166,3 +171,15 @@ class Collator:
                     f"{list(image.shape)} and the "
                     f"geometry expects {list(expected)}: decode it with the model's geometry"
                 )
+
+
+def _joined(images: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Tiles of all images, channels_last; in a worker in shared memory at once, as torch's default_collate does."""
+    first, count = images[0], sum(map(len, images))
+    _, channels, height, width = first.shape
+    if get_worker_info() is None:
+        tiles = first.new_empty(count, height, width, channels)
+    else:
+        storage = torch.UntypedStorage._new_shared(count * first[0].numel())
+        tiles = first.new_empty(0).set_(storage).view(count, height, width, channels)
+    return torch.cat(list(images), out=tiles.permute(0, 3, 1, 2))

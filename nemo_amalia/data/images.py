@@ -1,4 +1,4 @@
-"""Compressed bytes -> normalised tiles.
+"""Compressed bytes -> tiles of 8 bits a channel. Normalised only where they are used: a quarter of the bytes travels.
 
 DALI decodes (on the GPU with device="mixed"), torchvision resizes on the device where the pixels are, exactly
 as transformers' LlavaNextImageProcessor (torchvision backend) does: bicubic with antialias on uint8, the
@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from torchvision.transforms.v2 import functional as tv
 from nemo_amalia.data.image_geometry import ImageGeometry
 from nemo_amalia.data.image_headers import ImageError, ImageHeader, read_header
 
-DALI_BATCH = 64
+DALI_BATCH = 16  # images whose pixels are in memory together
 
 # One pipeline serves every TileMaker of a process. What a forked child inherits has no threads there, and
 # DALI's __del__ waits for them for ever: the child keeps it, so that its garbage collector never gets to it.
@@ -51,21 +51,43 @@ def apply_orientation(image: torch.Tensor, orientation: int) -> torch.Tensor:
 
 
 def make_tiles(image: torch.Tensor, geometry: ImageGeometry, tiling: bool) -> torch.Tensor:
-    """uint8 [C, h, w] -> uint8 tiles [n, C, H, W], thumbnail first, then the grid row by row."""
+    """uint8 [C, h, w] -> uint8 tiles [n, C, H, W], thumbnail first, then the grid row by row.
+
+    Tiles lie as decoders give pixels (channels_last): torchvision resizes those two to three times as fast, with the
+    same result (benchmarks/images.py).
+    """
     height, width = image.shape[-2:]
-    tile = geometry.tile
-    thumbnail = _resize(image, (tile, tile))[None]
+    side = geometry.tile
+    rows, columns = (length // side for length in geometry.canvas(width, height)) if tiling else (0, 0)
+    shape = (1 + rows * columns, 3, side, side)
+    tiles = torch.empty(shape, dtype=torch.uint8, device=image.device, memory_format=torch.channels_last)
+    tiles[0] = _resize(image, (side, side))
     if not tiling:
-        return thumbnail
-    canvas_height, canvas_width = geometry.canvas(width, height)
-    fitted_height, fitted_width = geometry.fitted(width, height)
+        return tiles
+    fitted = _resize(image, geometry.fitted(width, height))
     # The odd pixel of padding goes to the right and to the bottom, as in _get_padding_size.
-    top, left = (canvas_height - fitted_height) // 2, (canvas_width - fitted_width) // 2
-    canvas = image.new_zeros((3, canvas_height, canvas_width))
-    canvas[:, top : top + fitted_height, left : left + fitted_width] = _resize(image, (fitted_height, fitted_width))
-    rows, columns = canvas_height // tile, canvas_width // tile
-    grid = canvas.view(3, rows, tile, columns, tile).permute(1, 3, 0, 2, 4).reshape(-1, 3, tile, tile)
-    return torch.cat([thumbnail, grid])
+    top, left = (rows * side - fitted.shape[-2]) // 2, (columns * side - fitted.shape[-1]) // 2
+    if top or left or fitted.shape[-2:] != (rows * side, columns * side):
+        tiles[1:].zero_()
+    for index in range(rows * columns):
+        (above, here_y), (beside, here_x) = (
+            _overlap(number * side - start, side, length)
+            for number, start, length in zip(divmod(index, columns), (top, left), fitted.shape[-2:], strict=True)
+        )
+        tiles[1 + index][:, here_y, here_x] = fitted[:, above, beside]
+    return tiles
+
+
+def _overlap(start: int, side: int, length: int) -> tuple[slice, slice]:
+    """Of a line of pixels 0..length and a tile that begins at `start` of it: the part, in the line and in the tile."""
+    first, last = max(start, 0), min(start + side, length)
+    return slice(first, last), slice(first - start, last - start)
+
+
+def normalise(tiles: torch.Tensor, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+    """uint8 -> float32 [T, C, H, W], (x / 255 - mean) / std in transformers' fused order; on the device of `tiles`."""
+    mean, std = ((torch.tensor(values, device=tiles.device) * 255.0).view(-1, 1, 1) for values in (mean, std))
+    return tiles.to(torch.float32, memory_format=torch.contiguous_format).sub_(mean).div_(std)
 
 
 def _resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -73,46 +95,36 @@ def _resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 class TileMaker:
-    """Decodes, tiles and normalises. DALI's pipeline is built at the first use in a process, also after a
-    fork.
+    """Decodes and tiles. DALI's pipeline is built at the first use in a process, also after a fork.
 
-    mean, std: of each channel, for pixels scaled to 0..1. device: "cpu", or "mixed" for nvJPEG on the
-    current GPU (never in a forked worker: CUDA does not survive a fork). num_threads: of DALI.
+    device: "cpu", or "mixed" for nvJPEG on the current GPU (never in a forked worker: CUDA does not survive a fork).
+    num_threads: of DALI.
     """
 
     def __init__(
         self,
         geometry: ImageGeometry,
-        mean: Sequence[float],
-        std: Sequence[float],
         device: str = "cpu",
         num_threads: int = 1,
     ) -> None:
         if device not in ("cpu", "mixed"):
             raise ValueError(f"decode device {device!r}: expected 'cpu' or 'mixed' (GPU decoding)")
         self.geometry = geometry
-        self.mean, self.std = tuple(mean), tuple(std)
         self.device = device
         self.num_threads = num_threads
 
     def __call__(self, images: Sequence[bytes], tiling: Sequence[bool]) -> list[torch.Tensor | ImageError]:
-        """float32 tiles [n, C, H, W] of each image, or the ImageError that says what is wrong with it."""
-        results: list[torch.Tensor | ImageError] = []
-        for decoded, on in zip(self.decode(images), tiling, strict=True):
-            if isinstance(decoded, torch.Tensor):
-                decoded = self.normalise(make_tiles(decoded, self.geometry, on))
-            results.append(decoded)
-        return results
-
-    def normalise(self, tiles: torch.Tensor) -> torch.Tensor:
-        """uint8 -> float32, (x / 255 - mean) / std in transformers' fused order."""
-        mean, std = (
-            (torch.tensor(values, device=tiles.device) * 255.0).view(-1, 1, 1) for values in (self.mean, self.std)
-        )
-        return tiles.float().sub_(mean).div_(std)
+        """uint8 tiles [n, C, H, W] of each image, or the ImageError that says what is wrong with it."""
+        return self._each(images, lambda index, pixels: make_tiles(pixels, self.geometry, tiling[index]))
 
     def decode(self, images: Sequence[bytes]) -> list[torch.Tensor | ImageError]:
         """uint8 RGB [C, h, w] of each image, upright, or its ImageError."""
+        return self._each(images, lambda index, pixels: pixels.clone())
+
+    def _each(
+        self, images: Sequence[bytes], use: Callable[[int, torch.Tensor], torch.Tensor]
+    ) -> list[torch.Tensor | ImageError]:
+        """`use` of every image's pixels, which are DALI's own memory and gone after the next chunk."""
         results: list[torch.Tensor | ImageError | None] = [None] * len(images)
         headers: dict[int, ImageHeader] = {}
         for index, data in enumerate(images):
@@ -121,15 +133,15 @@ class TileMaker:
             except ImageError as error:
                 results[index] = error
         with_dali = [index for index, header in headers.items() if header.dali]
-        for start in range(0, len(with_dali), DALI_BATCH):
-            chunk = with_dali[start : start + DALI_BATCH]
-            for index, pixels in zip(chunk, self._decode_dali([images[i] for i in chunk]), strict=True):
-                results[index] = pixels
-        for index, header in headers.items():
-            if not header.dali:
-                results[index] = self._decode_pillow(images[index])
-            if isinstance(results[index], torch.Tensor):
-                results[index] = apply_orientation(results[index], header.orientation)
+        others = [index for index, header in headers.items() if not header.dali]
+        chunks = [with_dali[start : start + DALI_BATCH] for start in range(0, len(with_dali), DALI_BATCH)]
+        for chunk in [*chunks, *([index] for index in others)]:
+            encoded = [images[index] for index in chunk]
+            pixels = self._decode_dali(encoded) if headers[chunk[0]].dali else [self._decode_pillow(encoded[0])]
+            for index, result in zip(chunk, pixels, strict=True):
+                if isinstance(result, torch.Tensor):
+                    result = use(index, apply_orientation(result, headers[index].orientation))
+                results[index] = result
         return results  # type: ignore[return-value]
 
     def _decode_dali(self, images: list[bytes]) -> list[torch.Tensor | ImageError]:
@@ -141,20 +153,20 @@ class TileMaker:
             _pipelines.pop((self.device, self.num_threads), None)
             if len(images) == 1:
                 return [ImageError(f"cannot be decoded ({_first_line(error)})")]
-            return [self._decode_dali([data])[0] for data in images]
+            alone = (self._decode_dali([data])[0] for data in images)
+            return [one.clone() if isinstance(one, torch.Tensor) else one for one in alone]
 
     def _run_dali(self, images: list[bytes]) -> list[torch.Tensor]:
         kind = (self.device, self.num_threads)
         pipeline = _pipelines.get(kind) or _pipelines.setdefault(kind, _build_pipeline(*kind))
         pipeline.feed_input("encoded", [np.frombuffer(data, dtype=np.uint8) for data in images])
         (batch,) = pipeline.run()
-        # DALI uses its buffers again: copy. HWC -> CHW.
-        return [torch.from_dlpack(batch[i]).permute(2, 0, 1).contiguous().clone() for i in range(len(images))]
+        return [torch.from_dlpack(batch[i]).permute(2, 0, 1) for i in range(len(images))]
 
     def _decode_pillow(self, data: bytes) -> torch.Tensor | ImageError:
         try:
             with Image.open(io.BytesIO(data)) as image:
-                pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+                pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
         except Exception as error:  # as in read_header
             return ImageError(f"cannot be decoded ({_first_line(error)})")
         return pixels.cuda() if self.device == "mixed" else pixels

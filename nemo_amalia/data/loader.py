@@ -143,8 +143,10 @@ def pack_parts(config: StreamSettings, faults: FaultBoard) -> tuple[Conversation
         segment_multiple=config.segment_multiple,
         packing=config.packing,
         micro_batch_size=config.micro_batch_size,
+        image_mean=config.image_mean,
+        image_std=config.image_std,
     )
-    maker = TileMaker(config.geometry, config.image_mean, config.image_std, config.decode_device, config.decode_threads)
+    maker = TileMaker(config.geometry, config.decode_device, config.decode_threads)
     encoder = ConversationEncoder(config.chat, config.geometry, config.seq_length, config.tiling)
     return encoder, PackAssembler(maker, collator, faults, config.on_bad_image)
 

@@ -81,13 +81,14 @@ class PackedBatch:
     position_ids      [B, S] int64: restart at 0 in every segment
     cu_seqlens        [N + 1] int32 from 0 to S, padding being the last segment(s); None when not packed
     max_seqlen        length of the longest segment (S when not packed)
-    pixel_values      [T, C, H, W] float32, normalised, images in the order of their placeholders, thumbnail first
+    tiles             [T, C, H, W] uint8, images in the order of their placeholders, thumbnail first
+    image_mean, image_std   what normalises them (images.normalise), a number a channel
     image_sizes       [I, 2] int64: (height, width) of the originals
     tiles_per_image   [I] int64, summing to T
     keys              keys of the samples, in order
     num_samples       segments that hold a sample; num_image_tokens, num_tokens: without padding
 
-    Without images pixel_values is one zero tile and tiles_per_image is empty (docs/architecture.md, Data): the tower
+    Without images `tiles` is one zero tile and tiles_per_image is empty (docs/architecture.md, Data): the tower
     runs on it with weight 0, so that no rank waits for a gradient that never comes.
     """
 
@@ -97,7 +98,9 @@ class PackedBatch:
     position_ids: torch.Tensor
     cu_seqlens: torch.Tensor | None
     max_seqlen: int
-    pixel_values: torch.Tensor
+    tiles: torch.Tensor
+    image_mean: tuple[float, ...]
+    image_std: tuple[float, ...]
     image_sizes: torch.Tensor
     tiles_per_image: torch.Tensor
     keys: list[str]

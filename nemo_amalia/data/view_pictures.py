@@ -30,7 +30,7 @@ class Album:
     left_out: int = 0
 
     def __post_init__(self) -> None:
-        self._maker = TileMaker(self.assets.geometry, (0,) * 3, (1,) * 3)  # nothing is normalised here
+        self._maker = TileMaker(self.assets.geometry)
 
     def draw(self, seen: Seen) -> list[str]:
         """A <figure> for each image of a sample. Raises BadSampleError on one that cannot be decoded."""

@@ -19,6 +19,7 @@ from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.pipeline_parallel.utils import is_pp_first_stage
 from megatron.core.utils import unwrap_model
 
+from nemo_amalia.data.images import normalise
 from nemo_amalia.data.samples import PackedBatch
 from nemo_amalia.training.counts import StepCounts
 
@@ -77,7 +78,7 @@ def model_inputs(batch: PackedBatch, with_images: bool) -> dict:
         "attention_mask": None,
         "labels": move(batch.labels),
         "loss_mask": move(batch.loss_mask),
-        "pixel_values": move(batch.pixel_values) if with_images else None,
+        "pixel_values": normalise(move(batch.tiles), batch.image_mean, batch.image_std) if with_images else None,
         "image_sizes": batch.image_sizes,
         "tiles_per_image": batch.tiles_per_image,
         "packed_seq_params": packed,

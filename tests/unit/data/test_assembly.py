@@ -37,7 +37,7 @@ def assemble(chat, geometry):
             image_token_id=chat.image_token_id,
             geometry=geometry,
         )
-        return PackAssembler(TileMaker(geometry, [0.5] * 3, [0.5] * 3), collator, faults, **changes)
+        return PackAssembler(TileMaker(geometry), collator, faults, **changes)
 
     return build
 

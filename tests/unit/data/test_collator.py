@@ -51,7 +51,7 @@ def test_a_pack(make, geometry):
     assert batch.max_seqlen == len(second)
     for start, end in zip(bounds[:-1], bounds[1:], strict=True):
         assert batch.position_ids[0, start:end].tolist() == list(range(end - start))
-    assert torch.equal(batch.pixel_values, images[0])
+    assert torch.equal(batch.tiles, images[0])
     assert batch.image_sizes.tolist() == [[20, 40]]  # (height, width)
     assert batch.tiles_per_image.tolist() == [geometry.num_tiles(40, 20)]
     assert (batch.keys, batch.num_samples, batch.num_tokens) == (["a", "b"], 2, used)
@@ -73,7 +73,7 @@ def test_long_padding_is_cut_so_that_it_never_is_the_longest_segment(make):
 
 def test_a_batch_without_images_has_one_zero_tile(make):
     batch = make()([sample("a", 5)], [[]])
-    assert batch.pixel_values.shape == (1, 3, 32, 32) and not batch.pixel_values.any()
+    assert batch.tiles.shape == (1, 3, 32, 32) and not batch.tiles.any()
     assert batch.tiles_per_image.shape == (0,) and batch.image_sizes.shape == (0, 2)
 
 

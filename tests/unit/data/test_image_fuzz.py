@@ -64,7 +64,7 @@ def mutated(data, rng):
 def fuzz(kind, seed, answers):
     torch.set_num_threads(1)
     rng, sources = random.Random(seed), encoded(kind)
-    maker = TileMaker(ImageGeometry(16, 8, grids_up_to(4, 16)), [0.5] * 3, [0.5] * 3)
+    maker = TileMaker(ImageGeometry(16, 8, grids_up_to(4, 16)))
     counts, start = {"tiled": 0, "refused": 0}, time.perf_counter()
     while sum(counts.values()) < MUTATIONS:
         batch = [mutated(rng.choice(sources), rng) for _ in range(BATCH)]

@@ -8,12 +8,12 @@ from PIL import Image, ImageOps
 
 from nemo_amalia.data.image_geometry import ImageGeometry
 from nemo_amalia.data.image_headers import ImageError, read_header
-from nemo_amalia.data.images import TileMaker, make_tiles
+from nemo_amalia.data.images import TileMaker, make_tiles, normalise
 
 
 @pytest.fixture(scope="module")
 def maker():
-    return TileMaker(ImageGeometry(32, 8, ((32, 64), (64, 32), (64, 64))), [0.5] * 3, [0.5] * 3)
+    return TileMaker(ImageGeometry(32, 8, ((32, 64), (64, 32), (64, 64))))
 
 
 def saved(image, kind, **options):
@@ -152,11 +152,12 @@ def test_tiles_are_the_thumbnail_then_the_grid_row_by_row():
 
 def test_pixels_are_scaled_and_normalised(maker):
     (tiles,) = maker([saved(Image.new("RGB", (64, 64), (0, 255, 51)), "PNG")], [True])
-    assert tiles.dtype == torch.float32
+    assert tiles.dtype == torch.uint8
+    tiles = normalise(tiles, [0.5] * 3, [0.5] * 3)
     # 51 / 255 = 0.2; float32 arithmetic on three operations.
     torch.testing.assert_close(tiles[0, :, 0, 0], torch.tensor([-1.0, 1.0, -0.6]), atol=1e-6, rtol=0)
 
 
 def test_an_unknown_device_is_refused():
     with pytest.raises(ValueError, match="decode device 'gpu'"):
-        TileMaker(ImageGeometry(32, 8, ((32, 32),)), [0], [1], device="gpu")
+        TileMaker(ImageGeometry(32, 8, ((32, 32),)), device="gpu")

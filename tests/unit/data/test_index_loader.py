@@ -88,7 +88,7 @@ def test_the_packs_are_what_energon_would_have_made_of_the_samples(load, geometr
     seen = [{}, {}]
     for found, batches in zip(seen, (take(streams[0], 30), list(streams[1])), strict=True):
         for batch in batches:
-            tiles = iter(batch.pixel_values.split(batch.tiles_per_image.tolist()) if len(batch.tiles_per_image) else ())
+            tiles = iter(batch.tiles.split(batch.tiles_per_image.tolist()) if len(batch.tiles_per_image) else ())
             for which, key in enumerate(batch.keys):
                 start, end = batch.cu_seqlens[which : which + 2].tolist()
                 row = [getattr(batch, name)[0, start:end] for name in ("tokens", "labels", "loss_mask", "position_ids")]
@@ -184,7 +184,7 @@ def test_a_pack_of_which_nothing_can_be_decoded_keeps_its_place(load, assets, tm
     assert len(batches) == len(read_index(tmp_path / "index")) == 4  # a sample is longer than half a pack
     (empty,) = [batch for batch in batches if not batch.keys]
     assert (empty.num_samples, empty.num_tokens, float(empty.loss_mask.sum())) == (0, 0, 0.0)
-    assert empty.tokens.shape == (1, CAPACITY) and empty.cu_seqlens[-1] == CAPACITY and len(empty.pixel_values) == 1
+    assert empty.tokens.shape == (1, CAPACITY) and empty.cu_seqlens[-1] == CAPACITY and len(empty.tiles) == 1
     assert loader.faults.dropped() == {"image": 1} and len(keys(batches)) == 3
     with pytest.raises(BadSampleError, match="image 0 of sample shard-000000.tar/s-00001: cannot be decoded"):
         list(load(index=tmp_path / "index", path=path, repeat=False, on_bad_image="fail"))
