@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nemo_amalia.data.encoding import ConversationEncoder
     from nemo_amalia.data.epochized import RepeatedFolder
-    from nemo_amalia.data.pack_book import Book
 
 HELP = "lengths -> an index of packs: exact epochs, fuller packs, a position that any layout can resume"
 
@@ -78,18 +77,17 @@ def make_index(
     from nemo_amalia.data.pack_windows import WindowPacker
 
     _check(seq_length, segment_multiple, workers, out)
-    WindowPacker(seq_length, segment_multiple, window, algorithm)  # refuses what does not work before a shard is read
+    packer = WindowPacker(seq_length, segment_multiple, window, algorithm)
     sources = read_sources(source)
     identity = identity_of(source, sources)  # before the shards are read: one prepared meanwhile is another
     hf = read_assets(assets)
     encoder = ConversationEncoder(hf.chat, hf.geometry, seq_length, tiling)
     book, shards, seconds = _read(sources, encoder, workers, say)
     data = {"identity": identity["identity"], "folder": Path(source).absolute().name, "shards": shards}
-    rows, ends = book.all(), book.ends
-    if "sources" in identity:
-        rows, ends, window = _in_order(book, sources, window)
-    book.pack(WindowPacker(seq_length, segment_multiple, window, algorithm), rows, ends)
-    if "sources" in identity:
+    if "sources" not in identity:
+        book.pack(packer)
+    else:
+        book.pack_epoch(packer, [source.repetitions for source in sources])
         data["sources"] = book.of_sources(identity["sources"])
     if not book.counts:
         raise ValueError(f"no sample of {source} can be trained on: {_reasons(book.reasons())}; {book.first_example()}")
@@ -100,7 +98,7 @@ def make_index(
             "data": data,
             "totals": book.totals(seq_length),
             "examples": book.examples,
-            "window": window,
+            "window": packer.window,
             "algorithm": algorithm,
             "seconds": {"reading": round(seconds, 1), "packing": round(book.seconds, 3)},
         },
@@ -124,16 +122,6 @@ def _read(sources: list[RepeatedFolder], encoder: ConversationEncoder, workers: 
         book.take(number, source_of[number], found)
         progress(number + 1, book.samples)
     return book, [name for _, name, _ in jobs], progress.seconds()
-
-
-def _in_order(book: Book, sources: list[RepeatedFolder], window: int) -> tuple[Any, ...]:
-    """(rows of an epoch of a mix, where its windows end, samples of a window)."""
-    from nemo_amalia.data.pack_blend import epoch_rows, window_within_a_pass
-
-    repetitions = [source.repetitions for source in sources]
-    rows = epoch_rows(book.sizes, repetitions, book.hashes())
-    window = window_within_a_pass(window, len(rows), repetitions)
-    return rows, [*range(window, len(rows), window), len(rows)], window
 
 
 def _check(seq_length: int, segment_multiple: int, workers: int, out: Path) -> None:

@@ -8,6 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 
+NEAR = 100  # packs on either side, most of them of the same window
+
 
 def planned(samples: int, repetitions: Fraction) -> int:
     """Samples of an epoch: whole passes, and of the last one the fraction, rounded down (as Energon's one worker)."""
@@ -40,12 +42,42 @@ def epoch_rows(sizes: Sequence[int], repetitions: Sequence[Fraction], hashes: np
 
 
 def window_within_a_pass(window: int, samples: int, repetitions: Sequence[Fraction]) -> int:
-    """`window`, or less where it would hold a sample and its repetition, which could then sit in one pack."""
-    most = math.ceil(max(repetitions))
-    return window if most <= 1 else max(1, min(window, samples // most))
+    """`window`, or less where an epoch of so many samples is so short that it would hold two passes of a source: packing
+    by length puts together what is equally long, a sample and its repetition first of all.
+    """
+    return max(1, min(window, samples // math.ceil(max(repetitions))))
 
 
-def repeated_in_a_pack(rows: np.ndarray, counts: np.ndarray) -> int:
-    """Samples that sit in a pack that holds them already. rows: in the order of the packs; counts: of each pack."""
-    of_pack = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-    return len(rows) - len(np.unique(of_pack * (int(rows.max(initial=0)) + 1) + rows))
+def separate(rows: np.ndarray, counts: np.ndarray, lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, int]:
+    """(rows, how often a pack still holds a row that it has already), a repetition being exchanged with a sample of a
+    pack near by. rows: in the order of the packs; counts: of each pack; lengths: of every row, padded.
+
+    Both packs stay within the capacity. What window_within_a_pass leaves to do: the partial pass, and what waited.
+    """
+    rows, left = rows.copy(), 0
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    packs = [range(starts[number], starts[number + 1]) for number in range(len(counts))]
+    free = [capacity - int(lengths[rows[pack.start : pack.stop]].sum()) for pack in packs]
+    of_pack = np.repeat(np.arange(len(counts)), counts)
+    _, first = np.unique(of_pack * (int(rows.max(initial=0)) + 1) + rows, return_index=True)
+    for place in np.setdiff1d(np.arange(len(rows)), first).tolist():
+        here = int(of_pack[place])
+        if np.count_nonzero(rows[packs[here].start : packs[here].stop] == rows[place]) == 1:
+            continue  # an earlier exchange took the other one away
+        near = (here + sign * step for step in range(1, NEAR) for sign in (-1, 1))
+        found = (
+            (there, other)
+            for there in near
+            if 0 <= there < len(packs) and rows[place] not in rows[packs[there].start : packs[there].stop]
+            for other in packs[there]
+            if -free[here] <= lengths[rows[place]] - lengths[rows[other]] <= free[there]
+            and rows[other] not in rows[packs[here].start : packs[here].stop]
+        )
+        there, other = next(found, (here, -1))
+        if other < 0:
+            left += 1
+            continue
+        more = int(lengths[rows[place]] - lengths[rows[other]])
+        free[here], free[there] = free[here] + more, free[there] - more
+        rows[place], rows[other] = rows[other], rows[place]
+    return rows, left
