@@ -42,8 +42,8 @@ def epoch_rows(sizes: Sequence[int], repetitions: Sequence[Fraction], hashes: np
 
 
 def window_within_a_pass(window: int, samples: int, repetitions: Sequence[Fraction]) -> int:
-    """`window`, or less where an epoch of so many samples is so short that it would hold two passes of a source: packing
-    by length puts together what is equally long, a sample and its repetition first of all.
+    """`window`, or less where an epoch of so many samples is so short that a window would hold two passes of a source:
+    packing by length puts together what is equally long, a sample and its repetition first of all.
     """
     return max(1, min(window, samples // math.ceil(max(repetitions))))
 
