@@ -19,7 +19,7 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
   amalia data view SOURCE --assets HF --out P.html   shards as a page: tiles, tokens, loss, packs, what looks wrong
   amalia data import FORMAT SOURCE --out DIR         LLaVA json, parquet, captions, preference pairs -> shards
   amalia data verify DIR                             the shards of an import against their checksums
-  amalia data pack DIR --assets HF --out INDEX       an index of packs: exact epochs, for data.pack_index=INDEX
+  amalia data pack SOURCE --assets HF --out INDEX    an index of packs: exact epochs, for data.pack_index=INDEX
 """
 
 

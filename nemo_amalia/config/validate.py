@@ -71,11 +71,6 @@ def _length(run: RunConfig) -> None:
         raise ValueError(
             "data.pack_index is given and stage.packing is false: set stage.packing=true, or take no index"
         )
-    if index is not None and run.data.quarantine is not None:
-        raise ValueError(
-            "data.quarantine and data.pack_index are both given, and an index holds what it holds: leave "
-            "data.quarantine out, or train without the index"
-        )
     if stage.epochs is None:
         if stage.train_steps is None or stage.train_steps < 1:
             raise ValueError(f"stage.train_steps is {stage.train_steps}: it must be at least 1")

@@ -20,14 +20,11 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from nemo_amalia.data.assembly import PackAssembler
-from nemo_amalia.data.cookers import cook_conversation
-from nemo_amalia.data.encoding import ConversationEncoder
 from nemo_amalia.data.faults import FaultBoard
+from nemo_amalia.data.index_reader import SampleReader
 from nemo_amalia.data.loader import StreamSettings, has_gpu, pack_parts
-from nemo_amalia.data.pack_index import PackIndex, epoch_order, read_index, refuse_other, settings_of
-from nemo_amalia.data.records import BLOCK, read_record
-from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch, TokenizedSample
+from nemo_amalia.data.pack_index import PackIndex, epoch_order, read_index, refuse_other, settings_of, shard_places
+from nemo_amalia.data.samples import Pack, PackedBatch, TokenizedSample
 from nemo_amalia.data.shards import check_folder
 from nemo_amalia.data.workers import awaited, in_one_line, lost_worker
 
@@ -37,8 +34,9 @@ POSITION = "train_dataloader_dprank{:03d}.pt"  # Bridge's name (training/checkpo
 
 
 def build_index_loader(index: str | Path, folder: str | Path, **settings: Any) -> IndexLoader:
-    """The stream of one data-parallel rank. settings: the fields of StreamSettings; those of Energon's buffers are not
-    used, and a sample that the index holds and training cannot read ends the run.
+    """The stream of one data-parallel rank. folder: what data.path names, a folder of shards or a mix of several.
+    settings: the fields of StreamSettings; those of Energon's buffers are not used. A sample that the index holds and
+    training cannot read follows on_bad_sample.
 
     Raises ValueError for an index of other shards, another tokenizer, template, geometry or pack, naming which.
     """
@@ -49,8 +47,7 @@ def build_index_loader(index: str | Path, folder: str | Path, **settings: Any) -
     wanted = settings_of(config.chat, config.geometry, config.seq_length, config.segment_multiple, config.tiling)
     refuse_other(index, packs.head, wanted, source)
     faults = FaultBoard(config.num_workers)
-    encoder, assembler = pack_parts(config, faults)
-    return IndexLoader(_Packs(packs, source, config, encoder, assembler, faults), config, faults)
+    return IndexLoader(_Packs(packs, shard_places(packs.head, source), config, faults), config, faults)
 
 
 class IndexLoader:
@@ -150,17 +147,12 @@ class _Packs(Dataset):
     """Position -> micro-batch, or the undecoded pack where the training process decodes on its GPU."""
 
     def __init__(
-        self,
-        index: PackIndex,
-        folder: Path,
-        config: StreamSettings,
-        encoder: ConversationEncoder,
-        assembler: PackAssembler,
-        faults: FaultBoard,
+        self, index: PackIndex, shards: list[tuple[Path, str]], config: StreamSettings, faults: FaultBoard
     ) -> None:
-        self.index, self.folder = index, folder
+        self.index = index
         self.seed, self.decode_here = config.seed, config.decode_device == "cpu"
-        self.encoder, self.assembler, self.faults = encoder, assembler, faults
+        encoder, self.assembler = pack_parts(config, faults)
+        self.read = SampleReader(index, shards, encoder, faults, config)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     def __getitem__(self, position: int) -> PackedBatch | Pack:
@@ -169,37 +161,14 @@ class _Packs(Dataset):
             self._order = epoch, epoch_order(len(self.index), self.seed, epoch)
         which = int(self._order[1][place])
         rows = range(int(self.index.starts[which]), int(self.index.starts[which + 1]))
-        try:
-            pack = Pack(tuple(self._sample(row) for row in rows))
-        except (ValueError, OSError) as error:
-            message = f"{error} (pack {which} of the index)"
-            self.faults.fail(message)
-            raise BadSampleError(message) from error
+        found = (self.read(row, which) for row in rows)
+        pack = Pack(tuple(sample for sample in found if sample is not None))
         return self.assemble(pack) if self.decode_here else pack
 
     def assemble(self, pack: Pack) -> PackedBatch:
-        """With an empty batch for a pack none of whose images can be decoded: a position is a micro-batch, always."""
-        batch = self.assembler(pack)
+        """With an empty batch for a pack of which nothing is left: a position is a micro-batch, always."""
+        batch = self.assembler(pack) if pack.samples else None
         return self._nothing() if batch is None else batch
-
-    def _sample(self, row: int) -> TokenizedSample:
-        index = self.index
-        shard = index.head["data"]["shards"][int(index.shards[row])]
-        descriptor = os.open(self.folder / shard, os.O_RDONLY)
-        try:
-            record = read_record(descriptor, shard, int(index.offsets[row]) * BLOCK, int(index.sizes[row]) * BLOCK)
-        finally:
-            os.close(descriptor)
-        source = str(self.folder)
-        self.faults.begin(f"reading sample {record['__key__']} of {shard}")
-        self.faults.count_in(1, source)
-        sample = replace(self.encoder(cook_conversation(record)), dataset=source, shard=shard)
-        if len(sample) != index.lengths[row]:
-            raise ValueError(
-                f"sample {sample.key} has {len(sample):,} tokens and had {int(index.lengths[row]):,} when the index "
-                "was made: its shard has changed; make the index again with `amalia data pack`"
-            )
-        return sample
 
     def _nothing(self) -> PackedBatch:
         collator = self.assembler.collator

@@ -1,7 +1,7 @@
 """How often each data set of a mix is drawn, and what a pass of the mix holds: arithmetic on totals, no file is read.
 
 The mix is an Energon blend: every draw picks a source by weight, so that repetitions are expected values (n draws of a
-source scatter by about sqrt(n)).
+source scatter by about sqrt(n)). With blend=epochized they are counts of an epoch instead, and exact.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nemo_amalia.data.mix import Row, measure, plan, shares
 from nemo_amalia.data.mix_file import Mix, Source, mix_path, read_mix
-from nemo_amalia.data.shards import PREPARE, write_blend
+from nemo_amalia.data.shards import PREPARE, write_blend, write_epochized
 from nemo_amalia.data.totals import read_totals, scan, shard_counts
 
 USAGE = """Prints what a stage's data sets amount to, beside the paper, from their indexes alone; out= writes the blend.
@@ -18,6 +18,7 @@ USAGE = """Prints what a stage's data sets amount to, beside the paper, from the
   stage=sft          alignment, sft or dpo: conf/mix/<stage>.yaml; or mix=FILE, a file of your own
   root=DIR           the folder that holds one prepared folder a data set, by name
   out=mix.yaml       write the metadataset for `amalia train data.path=mix.yaml`
+  blend=epochized    out= holds repetitions, not weights: exact epochs, that amalia data pack can pack ahead
   weights=tokens     shares count tokens, not samples
   shares=paper       shares are proportional to the paper's samples, not to those that are there
   passes=2           a run of two passes: repetitions double
@@ -25,7 +26,7 @@ USAGE = """Prints what a stage's data sets amount to, beside the paper, from the
   scan=true          read the shards of data sets that have no totals, once
   tokenizer=DIR      with scan=true: count their text tokens with it
 """
-WORDS = ("stage", "mix", "root", "out", "weights", "shares", "passes", "missing", "scan", "tokenizer")
+WORDS = ("stage", "mix", "root", "out", "blend", "weights", "shares", "passes", "missing", "scan", "tokenizer")
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,18 @@ def run(arguments: argparse.Namespace) -> int:
     root = Path(words["root"])
     if not root.is_dir():
         raise ValueError(f"root={root} is not a folder: give the one that holds a prepared folder for each data set")
+    epochized = words.get("blend") == "epochized"
+    if epochized:
+        refuse_shares(mix)
     rows, absent = survey(mix, root, words.get("scan") == "true", words.get("tokenizer"))
     rows = plan(mix, rows, _passes(words)) if rows else rows
     print("\n".join(table(mix, rows)))
     print("\n".join(notes(mix, rows, absent, unlisted(mix, root))))
     if "out" in words:
-        write(words["out"], rows, absent, root, words.get("missing") == "skip")
+        write(words["out"], rows, absent, root, words.get("missing") == "skip", epochized)
         print(f"written to {words['out']}: amalia train data.path={words['out']} ...")
+        if epochized:
+            print(f"its packs, ahead: amalia data pack {words['out']} --assets HF_FOLDER --out INDEX")
     return 0
 
 
@@ -82,12 +88,25 @@ def parse_words(words: Iterable[str]) -> dict[str, str]:
         raise ValueError("root=DIR is needed: the folder that holds a prepared folder for each data set")
     if "stage" in found and "mix" in found:
         raise ValueError("stage= and mix= exclude each other: a stage is conf/mix/<stage>.yaml")
-    for key, choices in (("missing", ("fail", "skip")), ("scan", ("true", "false"))):
+    for key, choices in (
+        ("missing", ("fail", "skip")),
+        ("scan", ("true", "false")),
+        ("blend", ("weighted", "epochized")),
+    ):
         if found.get(key, choices[0]) not in choices:
             raise ValueError(f"{key}={found[key]}: expected {' or '.join(choices)}")
     if "tokenizer" in found and found.get("scan") != "true":
         raise ValueError("tokenizer= counts text while shards are read: add scan=true")
     return found
+
+
+def refuse_shares(mix: Mix) -> None:
+    """Raises ValueError where repetitions cannot say what the shares are to be."""
+    if (mix.weights, mix.shares) != ("samples", "realised"):
+        raise ValueError(
+            f"blend=epochized holds each sample as often as its source's repeat says, and weights={mix.weights} "
+            f"shares={mix.shares} asks for other shares: set weights=samples shares=realised, or blend=weighted"
+        )
 
 
 def _passes(words: dict[str, str]) -> float:
@@ -232,8 +251,11 @@ def notes(mix: Mix, rows: list[Row], absent: list[Absent], others: list[str]) ->
     return lines
 
 
-def write(out: str, rows: list[Row], absent: list[Absent], root: Path, skip: bool) -> None:
-    """The blend as Energon's metadataset, weights that sum to 1. Raises ValueError when sources are missing."""
+def write(out: str, rows: list[Row], absent: list[Absent], root: Path, skip: bool, epochized: bool) -> None:
+    """The blend as Energon's metadataset: weights that sum to 1, or the repetitions of one pass.
+
+    Raises ValueError when sources are missing.
+    """
     if absent and not skip:
         names = ", ".join(each.source.name for each in absent[:3]) + (" ..." if len(absent) > 3 else "")
         raise ValueError(
@@ -245,6 +267,9 @@ def write(out: str, rows: list[Row], absent: list[Absent], root: Path, skip: boo
     whole = sum(row.draws for row in rows)
     try:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
-        write_blend([(root / row.source.name, row.draws / whole) for row in rows], out)
+        if epochized:
+            write_epochized([(root / row.source.name, row.source.repeat) for row in rows], out)
+        else:
+            write_blend([(root / row.source.name, row.draws / whole) for row in rows], out)
     except OSError as error:
         raise ValueError(f"out={out} cannot be written ({error.strerror}): choose another place") from error

@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from array import array
-from collections import Counter
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nemo_amalia.data.encoding import ConversationEncoder
+    from nemo_amalia.data.epochized import RepeatedFolder
 
 HELP = "lengths -> an index of packs: exact epochs, fuller packs, a position that any layout can resume"
 
@@ -20,13 +23,13 @@ HELP = "lengths -> an index of packs: exact epochs, fuller packs, a position tha
 def add_command(subparsers: argparse._SubParsersAction) -> None:
     """amalia data pack SOURCE --assets HF_FOLDER --out INDEX"""
     pack = subparsers.add_parser("pack", help=HELP, description=HELP)
-    pack.add_argument("source", type=Path, help="a folder of prepared shards")
+    pack.add_argument("source", type=Path, help="a folder of prepared shards, or a .yaml with blend_epochized")
     pack.add_argument("--assets", type=Path, required=True, help="a LLaVA-NeXT folder, or a checkpoint's hf folder")
     pack.add_argument("--out", type=Path, required=True, help="the index to write; must not be there yet")
     pack.add_argument("--seq-length", type=int, default=16384, help="tokens of a pack (stage.seq_length)")
     pack.add_argument("--segment-multiple", type=int, default=1, help="2 x parallel.context where that is over 1")
     pack.add_argument("--tiling", action=argparse.BooleanOptionalAction, default=True, help="as stage.tiling")
-    pack.add_argument("--window", type=int, default=4000, help="samples, of neighbouring shards, packed together")
+    pack.add_argument("--window", type=int, default=4000, help="samples that lie together, packed together")
     pack.add_argument("--algorithm", default="best_fit_decreasing", help="or balanced: every pack a mix of lengths")
     pack.add_argument("--workers", type=int, default=2, help="processes that read shards; 0: this one")
     pack.set_defaults(run=run)
@@ -69,40 +72,56 @@ def make_index(
     """
     from nemo_amalia.data.assets import read_assets
     from nemo_amalia.data.encoding import ConversationEncoder
-    from nemo_amalia.data.pack_index import data_identity, settings_of, write_index
-    from nemo_amalia.data.pack_measure import measure_shards
+    from nemo_amalia.data.epochized import read_sources
+    from nemo_amalia.data.pack_index import identity_of, settings_of, write_index
     from nemo_amalia.data.pack_windows import WindowPacker
-    from nemo_amalia.data.records import training_shards
-    from nemo_amalia.data.shards import check_folder
 
     _check(seq_length, segment_multiple, workers, out)
     packer = WindowPacker(seq_length, segment_multiple, window, algorithm)
-    identity, source = data_identity(check_folder(source)), check_folder(source)
+    sources = read_sources(source)
+    identity = identity_of(source, sources)  # before the shards are read: one prepared meanwhile is another
     hf = read_assets(assets)
-    chat, geometry = hf.chat, hf.geometry
-    encoder = ConversationEncoder(chat, geometry, seq_length, tiling)
-    shards, excluded = training_shards(source)
-    book, progress = _Book(), _Progress(len(shards), say)
-    for number, found in enumerate(measure_shards(source, shards, encoder, excluded, workers)):
-        book.take(number, found)
-        book.packs_of(packer.add, found.lengths)
-        progress(number + 1, book.samples)
-    book.packs_of(packer.finish)
+    encoder = ConversationEncoder(hf.chat, hf.geometry, seq_length, tiling)
+    book, shards, seconds = _read(sources, encoder, workers, say)
+    data = {"identity": identity["identity"], "folder": Path(source).absolute().name, "shards": shards}
+    if "sources" not in identity:
+        book.pack(packer)
+    else:
+        book.pack_epoch(packer, [source.repetitions for source in sources])
+        data["sources"] = book.of_sources(identity["sources"])
     if not book.counts:
-        raise ValueError(f"no sample of {source} can be trained on: {_reasons(book.dropped)}; {book.first_example()}")
+        raise ValueError(f"no sample of {source} can be trained on: {_reasons(book.reasons())}; {book.first_example()}")
     return write_index(
         out,
         {
-            "settings": settings_of(chat, geometry, seq_length, segment_multiple, tiling),
-            "data": {"identity": identity, "folder": source.name, "shards": shards},
+            "settings": settings_of(hf.chat, hf.geometry, seq_length, segment_multiple, tiling),
+            "data": data,
             "totals": book.totals(seq_length),
             "examples": book.examples,
-            "window": window,
+            "window": packer.window,
             "algorithm": algorithm,
-            "seconds": {"reading": round(progress.seconds() - book.seconds, 1), "packing": round(book.seconds, 3)},
+            "seconds": {"reading": round(seconds, 1), "packing": round(book.seconds, 3)},
         },
         book.arrays(),
     )
+
+
+def _read(sources: list[RepeatedFolder], encoder: ConversationEncoder, workers: int, say) -> tuple[Any, ...]:
+    """(what every shard of every source holds, the names of the shards, seconds)."""
+    from nemo_amalia.data.pack_book import Book
+    from nemo_amalia.data.pack_measure import measure_shards
+    from nemo_amalia.data.records import training_shards
+
+    jobs, source_of = [], []
+    for number, source in enumerate(sources):
+        names, excluded = training_shards(source.folder)
+        jobs += [(source.folder, name, excluded) for name in names]
+        source_of += [number] * len(names)
+    book, progress = Book(len(sources)), _Progress(len(jobs), say)
+    for number, found in enumerate(measure_shards(jobs, encoder, workers)):
+        book.take(number, source_of[number], found)
+        progress(number + 1, book.samples)
+    return book, [name for _, name, _ in jobs], progress.seconds()
 
 
 def _check(seq_length: int, segment_multiple: int, workers: int, out: Path) -> None:
@@ -115,68 +134,6 @@ def _check(seq_length: int, segment_multiple: int, workers: int, out: Path) -> N
         )
     if workers < 0:
         raise ValueError(f"--workers is {workers}: give 0 (read here) or more")
-
-
-class _Book:
-    """What has been read and packed so far."""
-
-    def __init__(self) -> None:
-        # Arrays of machine integers: a list of millions of Python's would take gigabytes.
-        self.columns = {name: array("q") for name in ("shards", "offsets", "sizes", "lengths")}
-        self.order, self.counts = array("q"), array("q")  # samples pack after pack, and how many each has
-        self.dropped: Counter[str] = Counter()
-        self.examples: dict[str, str] = {}
-        self.sums: Counter[str] = Counter()
-        self.seconds = 0.0
-
-    @property
-    def samples(self) -> int:
-        return len(self.columns["lengths"])
-
-    def take(self, number: int, found: Any) -> None:
-        """The samples of shard `number`."""
-        for name in ("offsets", "sizes", "lengths"):
-            self.columns[name].extend(getattr(found, name))
-        self.columns["shards"].extend([number] * len(found.lengths))
-        self.dropped += found.dropped
-        self.examples = found.examples | self.examples
-        for name in ("samples_in", "loss_tokens", "image_tokens"):
-            self.sums[name] += getattr(found, name)
-
-    def packs_of(self, function, *arguments) -> None:
-        """Packs, and the time that packing took."""
-        begin = time.process_time()  # the workers read while this process packs
-        for pack in function(*arguments):
-            self.order.extend(pack)
-            self.counts.append(len(pack))
-        self.seconds += time.process_time() - begin
-
-    def totals(self, seq_length: int) -> dict[str, Any]:
-        """Raises RuntimeError when a sample was lost between the shards and the packs."""
-        packed, tokens = len(self.order), sum(self.columns["lengths"])
-        if self.sums["samples_in"] != packed + self.dropped.total():
-            raise RuntimeError(f"{self.sums['samples_in']} samples in, {packed} packed, {dict(self.dropped)} dropped")
-        return {
-            "samples_in": self.sums["samples_in"],
-            "dropped": dict(sorted(self.dropped.items())),
-            "samples": packed,
-            "packs": len(self.counts),
-            "tokens": tokens,
-            "loss_tokens": self.sums["loss_tokens"],
-            "image_tokens": self.sums["image_tokens"],
-            "fill": tokens / (len(self.counts) * seq_length),
-        }
-
-    def arrays(self) -> dict[str, Any]:
-        """The index's arrays: samples in the order of the packs."""
-        import numpy as np
-
-        arrays = {name: np.asarray(values)[np.asarray(self.order)] for name, values in self.columns.items()}
-        return arrays | {"counts": np.asarray(self.counts)}
-
-    def first_example(self) -> str:
-        """One message, for an error."""
-        return next(iter(self.examples.values()), "it holds none")
 
 
 class _Progress:
@@ -202,9 +159,14 @@ def describe(head: dict[str, Any], out: Path) -> list[str]:
     """The lines that the command prints."""
     totals, seconds = head["totals"], head["seconds"]
     packing = seconds["packing"] / max(totals["samples"], 1) * 1e6
+    sources = head["data"].get("sources")
+    dropped = f"{sum(totals['dropped'].values()):,} dropped" + _reasons(totals["dropped"], " ({})")
+    read = f"{totals['samples_in']:,} samples in {len(head['data']['shards']):,} shards"
     lines = [
-        f"{totals['samples_in']:,} samples in {len(head['data']['shards']):,} shards: {totals['samples']:,} packed, "
-        f"{sum(totals['dropped'].values()):,} dropped" + _reasons(totals["dropped"], " ({})"),
+        f"{read} of {len(sources)} sources: {totals['samples']:,} packed an epoch, {dropped}"
+        if sources
+        else f"{read}: {totals['samples']:,} packed, {dropped}",
+        *_of_sources(sources or [], totals.get("repeated_in_a_pack", 0)),
         *(f"  {reason}: {message}" for reason, message in sorted(head["examples"].items())),
         f"{totals['packs']:,} packs of {head['settings']['seq_length']:,} tokens, fill {totals['fill']:.2%}",
         f"{totals['tokens']:,} tokens an epoch: {totals['image_tokens']:,} of images, "
@@ -213,6 +175,17 @@ def describe(head: dict[str, Any], out: Path) -> list[str]:
         f"{out} ({out.stat().st_size / 1e6:.2f} MB); train with data.pack_index={out} stage.epochs=1",
     ]
     return lines
+
+
+def _of_sources(sources: list[dict[str, Any]], repeated: int) -> list[str]:
+    """A line each: samples that can be packed, their repetitions, and samples of an epoch."""
+    width = max((len(source["name"]) for source in sources), default=0)
+    lines = [
+        f"  {source['name']:<{width}}  {source['samples_in'] - sum(source['dropped'].values()):>9,} x "
+        f"{float(Fraction(source['repetitions'])):<5g} = {source['samples']:>9,}"
+        for source in sources
+    ]
+    return lines + ([f"{repeated:,} samples share a pack with their own repetition"] if repeated else [])
 
 
 def _reasons(dropped: dict[str, int], form: str = "{}") -> str:

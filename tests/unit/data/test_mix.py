@@ -168,6 +168,25 @@ def test_the_blend_is_written_and_read(capsys, root, mix_file, tmp_path):
     )
 
 
+def test_repetitions_are_written_instead_of_weights(capsys, root, mix_file, tmp_path):
+    sources = [
+        source | {"repeat": 2.5 if source["name"] == "tallyqa" else 2.0} for source in mix_file.content["sources"]
+    ]
+    words = [f"mix={mix_file(sources=sources)}", f"root={root}", f"out={tmp_path / 'b.yaml'}", "missing=skip"]
+    code, out, _ = amalia(capsys, *words, "blend=epochized")
+    assert code == 0 and f"amalia data pack {tmp_path / 'b.yaml'} --assets" in out
+    assert cells(out)["tallyqa"][2] == "2.50"
+    written = yaml.safe_load((tmp_path / "b.yaml").read_text())["splits"]["train"]
+    assert list(written) == ["blend_epochized"]
+    found = {entry["path"].rpartition("/")[2]: entry["repetitions"] for entry in written["blend_epochized"]}
+    assert found == {"tallyqa": 2.5, "iiit5k": 2, "pt_caps": 2}
+    for word in ("weights=tokens", "shares=paper"):
+        code, _, err = amalia(capsys, *words, "blend=epochized", word)
+        assert code == 2 and err.count("\n") == 1
+        assert f"{word}" in err and "set weights=samples shares=realised, or blend=weighted" in err
+    assert amalia(capsys, *words, "blend=weighted", "weights=tokens")[0] == 0
+
+
 def test_by_tokens_a_source_of_long_samples_is_drawn_less(capsys, root, mix_file, tmp_path):
     out = tmp_path / "blend.yaml"
     words = (f"mix={mix_file()}", f"root={root}", f"out={out}", "missing=skip", "weights=tokens")
@@ -242,6 +261,7 @@ def test_what_is_unfit_or_rounded_is_said(capsys, mix_file, tmp_path):
         (["root=.", "weights=token"], "weights is 'token': expected samples or tokens"),
         (["root=.", "shares=mine"], "expected realised or paper"),
         (["root=.", "scan=yes"], "scan=yes: expected true or false"),
+        (["root=.", "blend=epochised"], "blend=epochised: expected weighted or epochized"),
         (["root=.", "tokenizer=a"], "add scan=true"),
         (["root=.", "scan=true", "tokenizer=a"], "tokenizer=a is not a folder"),
         (["root=.", "missing"], "is not key=value"),

@@ -1,6 +1,7 @@
 """`amalia data pack`: what is in an index, that its lengths are training's, and what is refused."""
 
 import copy
+import hashlib
 import json
 import os
 import zipfile
@@ -84,6 +85,17 @@ def test_the_file_does_not_depend_on_the_workers(index, folder, assets, tmp_path
     assert again.namelist() == first.namelist() and again.testzip() is None
     assert all(again.read(name) == first.read(name) for name in first.namelist()[1:])
     assert read_head(tmp_path / "two")["digest"] == read_head(index)["digest"]
+
+
+def test_an_index_of_one_folder_is_what_it_was_before_there_were_mixes(tmp_path, assets):
+    """Byte by byte: the arrays of texts alone, for pictures are compressed otherwise by another version of Pillow."""
+    texts = write_shards((conversation(i, images=0, words=1 + i % 17) for i in range(90)), tmp_path / "d", 13).folder
+    head = make_index(texts, assets, tmp_path / "i", seq_length=CAPACITY, window=20)
+    file = zipfile.ZipFile(tmp_path / "i")
+    arrays = b"".join(file.read(name) for name in file.namelist()[1:])
+    assert hashlib.sha256(arrays).hexdigest()[:16] == "38cf87da7a035913"
+    assert head["format"] == "amalia pack index 1" and list(head["data"]) == ["identity", "folder", "shards"]
+    assert list(head) == "format settings data totals examples window algorithm seconds digest".split()
 
 
 def test_no_tiling_and_padding_change_the_lengths(index, folder, assets, tmp_path):
