@@ -14,6 +14,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from nemo_amalia.data.image_headers import MAX_PIXELS, check_max_pixels
+
 HELP = "lengths -> an index of packs: exact epochs, fuller packs, a position that any layout can resume"
 
 
@@ -26,6 +28,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     pack.add_argument("--seq-length", type=int, default=16384, help="tokens of a pack (stage.seq_length)")
     pack.add_argument("--segment-multiple", type=int, default=1, help="2 x parallel.context where that is over 1")
     pack.add_argument("--tiling", action=argparse.BooleanOptionalAction, default=True, help="as stage.tiling")
+    pack.add_argument("--max-image-pixels", type=int, default=MAX_PIXELS, help="as data.max_image_pixels")
     pack.add_argument("--window", type=int, default=4000, help="samples, of neighbouring shards, packed together")
     pack.add_argument("--algorithm", default="best_fit_decreasing", help="or balanced: every pack a mix of lengths")
     pack.add_argument("--workers", type=int, default=2, help="processes that read shards; 0: this one")
@@ -41,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         seq_length=arguments.seq_length,
         segment_multiple=arguments.segment_multiple,
         tiling=arguments.tiling,
+        max_image_pixels=arguments.max_image_pixels,
         window=arguments.window,
         algorithm=arguments.algorithm,
         workers=arguments.workers,
@@ -58,6 +62,7 @@ def make_index(
     seq_length: int,
     segment_multiple: int = 1,
     tiling: bool = True,
+    max_image_pixels: int = MAX_PIXELS,
     window: int = 4000,
     algorithm: str = "best_fit_decreasing",
     workers: int = 0,
@@ -76,11 +81,12 @@ def make_index(
     from nemo_amalia.data.shards import check_folder
 
     _check(seq_length, segment_multiple, workers, out)
+    check_max_pixels(max_image_pixels, "--max-image-pixels")
     packer = WindowPacker(seq_length, segment_multiple, window, algorithm)
     identity, source = data_identity(check_folder(source)), check_folder(source)
     hf = read_assets(assets)
     chat, geometry = hf.chat, hf.geometry
-    encoder = ConversationEncoder(chat, geometry, seq_length, tiling)
+    encoder = ConversationEncoder(chat, geometry, seq_length, tiling, max_image_pixels)
     shards, excluded = training_shards(source)
     book, progress = _Book(), _Progress(len(shards), say)
     for number, found in enumerate(measure_shards(source, shards, encoder, excluded, workers)):
@@ -93,7 +99,7 @@ def make_index(
     return write_index(
         out,
         {
-            "settings": settings_of(chat, geometry, seq_length, segment_multiple, tiling),
+            "settings": settings_of(chat, geometry, seq_length, segment_multiple, tiling, max_image_pixels),
             "data": {"identity": identity, "folder": source.name, "shards": shards},
             "totals": book.totals(seq_length),
             "examples": book.examples,

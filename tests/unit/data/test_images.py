@@ -70,6 +70,7 @@ def truncated_with_thumbnail():
         (b"not an image", "no image format recognises"),
         (picture(90, 61)[:-200], "JPEG of .* has no end"),
         (truncated_with_thumbnail(), "has no end"),
+        (saved(Image.new("RGB", (9, 9)), "EPS"), "EPS is a program"),
         (picture(90, 61, kind="PNG")[:-30], "PNG of .* has no end"),
         (saved(Image.fromarray(np.full((9, 9), 40_000, np.uint16)), "PNG"), "would be clipped"),
     ],
@@ -77,12 +78,6 @@ def truncated_with_thumbnail():
 def test_unusable_images_are_refused_from_the_header(data, text):
     with pytest.raises(ImageError, match=text):
         read_header(data)
-
-
-def test_a_decompression_bomb_is_refused(monkeypatch):
-    monkeypatch.setattr("nemo_amalia.data.image_headers.MAX_PIXELS", 100)
-    with pytest.raises(ImageError, match="90x61 pixels: at most 100"):
-        read_header(picture(90, 61))
 
 
 def corrupt_png():
