@@ -98,6 +98,16 @@ def test_corrupt_images_are_named_and_the_others_of_the_batch_survive(maker):
     assert torch.equal(maker.decode(good)[0], pillow(good[0]))  # the pipeline recovers
 
 
+def test_pixels_of_another_size_than_the_header_are_refused(maker):
+    # An icon whose folder says 16x16 and whose only PNG has 64x48: Pillow believes the one, then the other.
+    inside = picture(64, 48, kind="PNG")
+    entry = bytes([16, 16, 0, 0, 1, 0, 24, 0]) + len(inside).to_bytes(4, "little") + (22).to_bytes(4, "little")
+    icon = b"\0\0\1\0\1\0" + entry + inside
+    assert read_header(icon).width == 16
+    (result,) = maker.decode([icon])
+    assert isinstance(result, ImageError) and "16x16 pixels by its header and 64x48 when decoded" in str(result)
+
+
 def test_a_pipeline_survives_garbage_collection_in_a_forked_child(maker):
     # DALI's __del__ waits for threads that a fork does not copy: without our hook the child never ends.
     import gc

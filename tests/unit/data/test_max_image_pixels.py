@@ -7,11 +7,11 @@ import warnings
 import pytest
 import torch
 from chatml import conversation, picture
-from damage import bomb
 from imports import run
 from PIL import Image
 from sources import llava_source
 
+from benchmarks.damaged_images import bomb
 from nemo_amalia.cli import main
 from nemo_amalia.config.schema import DataConfig
 from nemo_amalia.data import image_headers
