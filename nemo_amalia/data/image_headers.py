@@ -46,11 +46,20 @@ def check_max_pixels(value: int, name: str = "max_image_pixels") -> int:
     return value
 
 
+class _Exactly(int):
+    """Pillow warns above a limit and raises above `2 * limit`: of this one, twice is the same, and nothing warns."""
+
+    def __rmul__(self, _: int) -> int:
+        return int(self)
+
+
 @contextlib.contextmanager
-def pillow_limit(pixels: int | None) -> Iterator[None]:
-    """Within it Pillow raises at more than 2 x `pixels`, and never with None; its own limit is back at the end."""
+def pillow_limit(pixels: int) -> Iterator[None]:
+    """Within it Pillow raises DecompressionBombError above `pixels`, also of what lies inside a file (the frames of a
+    GIF, the PNG of an icon), and never warns. Its own limit is back at the end.
+    """
     with _limit:
-        kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, pixels
+        kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, _Exactly(pixels)
         try:
             yield
         finally:
@@ -64,15 +73,16 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageHeader:
     16-bit grayscale or float pixels (transformers would clip those to white), and EPS.
     """
     try:
-        with pillow_limit(None), Image.open(io.BytesIO(data)) as image:  # nothing is decoded: ours comes in time
+        with pillow_limit(max_pixels), Image.open(io.BytesIO(data)) as image:
             (width, height), mode, kind = image.size, image.mode, image.format
             orientation = _orientation(image)
+    except Image.DecompressionBombError as error:
+        size = str(error).partition(" exceeds")[0]
+        raise ImageError(
+            f"{size}: at most {max_pixels:,} are allowed; scale it down, or raise max_image_pixels"
+        ) from error
     except Exception as error:  # Pillow's plugins raise struct.error, SyntaxError, OSError and others
         raise ImageError(f"{len(data)} bytes that no image format recognises ({type(error).__name__})") from error
-    if width * height > max_pixels:
-        raise ImageError(
-            f"{width}x{height} pixels: at most {max_pixels:,} are allowed; scale it down, or raise max_image_pixels"
-        )
     if mode.startswith(("I", "F")):
         raise ImageError(f"{kind} with {mode!r} pixels would be clipped: convert it to 8 bits a channel first")
     if kind == "EPS":
@@ -86,6 +96,8 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageHeader:
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "TIFF":  # Pillow gives size and pixels upright; to turn them again would be wrong in silence
+        return 1
     if image.format == "PNG":  # getexif() of a PNG without EXIF would decode the whole image
         exif = Image.Exif()
         if image.info.get("exif"):

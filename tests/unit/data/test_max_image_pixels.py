@@ -65,7 +65,7 @@ def test_an_import_keeps_what_its_limit_allows_and_counts_the_rest(tmp_path):
     images = {"images": str(tmp_path / "llava" / "fotos")}
     counts = run("llava", source, tmp_path / "a", max_bad=1, max_image_pixels=2399, **images)
     assert (counts["out"], counts["dropped"]) == (3, {"image": 6})
-    assert "60x40 pixels: at most 2,399 are allowed" in (tmp_path / "a" / "dropped.jsonl").read_text()
+    assert "Image size (2400 pixels): at most 2,399 are allowed" in (tmp_path / "a" / "dropped.jsonl").read_text()
     counts = run("llava", source, tmp_path / "b", max_image_pixels=2400, **images)
     assert (counts["out"], counts["dropped"]) == (9, {})
     with pytest.raises(ValueError, match="begun with max_image_pixels 2400 and this command has 100000000"):
@@ -123,13 +123,21 @@ def test_a_limit_above_pillows_own_works_in_silence(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert read_header(bomb(), 900_000_000).width == 30_000
-        with pytest.raises(ImageError, match="30000x30000 pixels: at most 899,999,999 are allowed"):
+        with pytest.raises(ImageError, match="900000000 pixels.: at most 899,999,999 are allowed"):
             read_header(bomb(), 899_999_999)
 
 
 def test_what_is_inside_a_picture_is_limited_too():
-    with pillow_limit(100), pytest.raises(Image.DecompressionBombError):  # as Pillow asks of a GIF's frames
-        Image._decompression_bomb_check((201, 1))
+    # Pillow decodes the picture of an icon when it opens it.
+    inside = bomb()
+    entry = bytes([16, 16, 0, 0, 1, 0, 24, 0]) + len(inside).to_bytes(4, "little") + (22).to_bytes(4, "little")
+    with pytest.raises(ImageError, match=f"900000000 pixels.: at most {MAX_PIXELS:,} are allowed"):
+        read_header(b"\0\0\1\0\1\0" + entry + inside)
+    with pillow_limit(100), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Image._decompression_bomb_check((100, 1))
+        with pytest.raises(Image.DecompressionBombError):
+            Image._decompression_bomb_check((101, 1))
 
 
 def test_pillows_own_limit_comes_back(monkeypatch):
