@@ -17,12 +17,12 @@ from benchmarks.measure import interleaved, table
 SIZE, TILE, MEAN, STD = (1600, 1200), 384, [0.5] * 3, [0.5] * 3
 
 
-def jpegs(number: int) -> list[bytes]:
-    """Photographs that scikit-image carries, at 1600x1200, quality 90."""
+def jpegs(number: int, size: tuple[int, int] = SIZE) -> list[bytes]:
+    """Photographs that scikit-image carries, scaled to (width, height), quality 90."""
     found = []
     for index in range(number):
         pixels = (photographs.astronaut, photographs.coffee, photographs.chelsea, photographs.rocket)[index % 4]()
-        image = Image.fromarray(np.roll(pixels, index * 17, axis=1)).resize(SIZE, Image.Resampling.BICUBIC)
+        image = Image.fromarray(np.roll(pixels, index * 17, axis=1)).resize(size, Image.Resampling.BICUBIC)
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=90)
         found.append(buffer.getvalue())

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nemo_amalia.config.schema import MODULES, PACKING_ALGORITHMS, SCHEDULES, RunConfig
+from nemo_amalia.config.schema import MODULES, PACKING_ALGORITHMS, SCHEDULES, DataConfig, RunConfig
 
 
 def validate(run: RunConfig, world_size: int) -> None:
@@ -47,6 +47,10 @@ def _data(run: RunConfig) -> None:
     if not 0 <= data.max_loss_share <= 1:
         raise ValueError(
             f"data.max_loss_share is {data.max_loss_share}: expected a share of 0 to 1, as 0.001 for one in a thousand"
+        )
+    if data.max_image_pixels < 1:
+        raise ValueError(
+            f"data.max_image_pixels is {data.max_image_pixels}: expected a number of pixels, 1 or more, as 100000000"
         )
     if not data.worker_timeout > 0:
         raise ValueError(f"data.worker_timeout is {data.worker_timeout}: expected seconds, more than 0")
@@ -93,6 +97,8 @@ def pack_command(run: RunConfig, out: str) -> str:
     words = f"amalia data pack {run.data.path} --assets {run.model.checkpoint}/hf --out {out}"
     words += f" --seq-length {run.stage.seq_length}"
     words += f" --segment-multiple {segment_multiple(run)}" if run.parallel.context > 1 else ""
+    if run.data.max_image_pixels != DataConfig.max_image_pixels:
+        words += f" --max-image-pixels {run.data.max_image_pixels}"
     return words + ("" if run.stage.tiling else " --no-tiling")
 
 

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 from nemo_amalia.data.chat import ChatFormat
 from nemo_amalia.data.image_geometry import ImageGeometry
-from nemo_amalia.data.image_headers import ImageError, read_header
+from nemo_amalia.data.image_headers import MAX_PIXELS, ImageError, read_header
 from nemo_amalia.data.samples import BadSampleError, ConversationSample, TokenizedSample
 
 
 class ConversationEncoder:
     """Encodes conversations of at most `max_length` tokens.
 
-    tiling off is the paper's stage 1: the thumbnail alone, `tokens_per_tile + 1` tokens an image.
+    tiling off is the paper's stage 1: the thumbnail alone, `tokens_per_tile + 1` tokens an image. max_pixels: of an
+    image; a sample with a larger one is refused.
     """
 
-    def __init__(self, chat: ChatFormat, geometry: ImageGeometry, max_length: int, tiling: bool = True) -> None:
+    def __init__(
+        self,
+        chat: ChatFormat,
+        geometry: ImageGeometry,
+        max_length: int,
+        tiling: bool = True,
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
         self.chat = chat
         self.geometry = geometry
         self.max_length = max_length
         self.tiling = tiling
+        self.max_pixels = max_pixels
 
     def __call__(self, sample: ConversationSample) -> TokenizedSample:
         """Raises BadSampleError, naming the sample and the reason."""
         sizes = []
         for index, data in enumerate(sample.images):
             try:
-                header = read_header(data)
+                header = read_header(data, self.max_pixels)
             except ImageError as error:
                 raise BadSampleError(f"image {index} of sample {sample.key}: {error}", "image") from error
             sizes.append((header.width, header.height))

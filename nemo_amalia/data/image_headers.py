@@ -4,14 +4,23 @@ importing data reads headers too, and should start at once.
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from PIL import Image
 
 ORIENTATION_TAG = 0x0112
-MAX_PIXELS = 100_000_000  # a decompression bomb would take a worker's memory
+MAX_PIXELS = 100_000_000  # data.max_image_pixels by default: a decompression bomb would take a worker's memory
 DALI_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")
+
+
+# Pillow warns and raises by a limit that the whole process shares. No thread may see ours, nor a fork keep it.
+_limit = threading.RLock()
+os.register_at_fork(before=_limit.acquire, after_in_parent=_limit.release, after_in_child=_limit.release)
 
 
 class ImageError(ValueError):
@@ -30,24 +39,54 @@ class ImageHeader:
     dali: bool
 
 
-def read_header(data: bytes) -> ImageHeader:
+def check_max_pixels(value: int, name: str = "max_image_pixels") -> int:
+    """The value itself. Raises ValueError on one that would refuse every image, or that is no number of pixels."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is {value!r}: expected a number of pixels, 1 or more, as {MAX_PIXELS}")
+    return value
+
+
+class _Exactly(int):
+    """Pillow warns above a limit and raises above `2 * limit`: of this one, twice is the same, and nothing warns."""
+
+    def __rmul__(self, _: int) -> int:
+        return int(self)
+
+
+@contextlib.contextmanager
+def pillow_limit(pixels: int) -> Iterator[None]:
+    """Within it Pillow raises DecompressionBombError above `pixels`, also of what lies inside a file (the frames of a
+    GIF, the PNG of an icon), and never warns. Its own limit is back at the end.
+    """
+    with _limit:
+        kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, _Exactly(pixels)
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = kept
+
+
+def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageHeader:
     """Size and orientation of an image from its header alone (about 30 microseconds).
 
-    Raises ImageError on bytes that are no image, a file whose end is missing, an image of more than 100
-    million pixels, and 16-bit grayscale or float pixels (transformers would clip those to white).
+    Raises ImageError on bytes that are no image, a file whose end is missing, an image of more than `max_pixels`,
+    16-bit grayscale or float pixels (transformers would clip those to white), and EPS.
     """
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with pillow_limit(max_pixels), Image.open(io.BytesIO(data)) as image:
             (width, height), mode, kind = image.size, image.mode, image.format
             orientation = _orientation(image)
     except Image.DecompressionBombError as error:
-        raise ImageError(f"a decompression bomb: at most {MAX_PIXELS:,} pixels are allowed") from error
+        size = str(error).partition(" exceeds")[0]
+        raise ImageError(
+            f"{size}: at most {max_pixels:,} are allowed; scale it down, or raise max_image_pixels"
+        ) from error
     except Exception as error:  # Pillow's plugins raise struct.error, SyntaxError, OSError and others
         raise ImageError(f"{len(data)} bytes that no image format recognises ({type(error).__name__})") from error
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width}x{height} pixels: at most {MAX_PIXELS:,} are allowed; scale it down first")
     if mode.startswith(("I", "F")):
         raise ImageError(f"{kind} with {mode!r} pixels would be clipped: convert it to 8 bits a channel first")
+    if kind == "EPS":
+        raise ImageError("EPS is a program, and Pillow would start Ghostscript for it: convert it to pixels first")
     if not _is_complete(data, kind):
         raise ImageError(f"{kind} of {len(data)} bytes has no end: the file is truncated")
     dali = kind in DALI_FORMATS and not (kind == "PNG" and data[24] == 16)
@@ -57,6 +96,8 @@ def read_header(data: bytes) -> ImageHeader:
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "TIFF":  # Pillow gives size and pixels upright; to turn them again would be wrong in silence
+        return 1
     if image.format == "PNG":  # getexif() of a PNG without EXIF would decode the whole image
         exif = Image.Exif()
         if image.info.get("exif"):

@@ -23,7 +23,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from nemo_amalia.data.image_geometry import ImageGeometry
-from nemo_amalia.data.image_headers import ImageError, ImageHeader, read_header
+from nemo_amalia.data.image_headers import MAX_PIXELS, ImageError, ImageHeader, pillow_limit, read_header
 
 DALI_BATCH = 16  # images whose pixels are in memory together
 
@@ -98,7 +98,7 @@ class TileMaker:
     """Decodes and tiles. DALI's pipeline is built at the first use in a process, also after a fork.
 
     device: "cpu", or "mixed" for nvJPEG on the current GPU (never in a forked worker: CUDA does not survive a fork).
-    num_threads: of DALI.
+    num_threads: of DALI. max_pixels: of an image; one that has more is not decoded.
     """
 
     def __init__(
@@ -106,12 +106,14 @@ class TileMaker:
         geometry: ImageGeometry,
         device: str = "cpu",
         num_threads: int = 1,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         if device not in ("cpu", "mixed"):
             raise ValueError(f"decode device {device!r}: expected 'cpu' or 'mixed' (GPU decoding)")
         self.geometry = geometry
         self.device = device
         self.num_threads = num_threads
+        self.max_pixels = max_pixels
 
     def __call__(self, images: Sequence[bytes], tiling: Sequence[bool]) -> list[torch.Tensor | ImageError]:
         """uint8 tiles [n, C, H, W] of each image, or the ImageError that says what is wrong with it."""
@@ -129,7 +131,7 @@ class TileMaker:
         headers: dict[int, ImageHeader] = {}
         for index, data in enumerate(images):
             try:
-                headers[index] = read_header(data)
+                headers[index] = read_header(data, self.max_pixels)
             except ImageError as error:
                 results[index] = error
         with_dali = [index for index, header in headers.items() if header.dali]
@@ -140,8 +142,8 @@ class TileMaker:
             pixels = self._decode_dali(encoded) if headers[chunk[0]].dali else [self._decode_pillow(encoded[0])]
             for index, result in zip(chunk, pixels, strict=True):
                 if isinstance(result, torch.Tensor):
-                    result = use(index, apply_orientation(result, headers[index].orientation))
-                results[index] = result
+                    result = _as_promised(apply_orientation(result, headers[index].orientation), headers[index])
+                results[index] = use(index, result) if isinstance(result, torch.Tensor) else result
         return results  # type: ignore[return-value]
 
     def _decode_dali(self, images: list[bytes]) -> list[torch.Tensor | ImageError]:
@@ -165,11 +167,19 @@ class TileMaker:
 
     def _decode_pillow(self, data: bytes) -> torch.Tensor | ImageError:
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with pillow_limit(self.max_pixels), Image.open(io.BytesIO(data)) as image:
                 pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
         except Exception as error:  # as in read_header
             return ImageError(f"cannot be decoded ({_first_line(error)})")
         return pixels.cuda() if self.device == "mixed" else pixels
+
+
+def _as_promised(image: torch.Tensor, header: ImageHeader) -> torch.Tensor | ImageError:
+    """Placeholders were counted by the header: pixels of another size would not fit them, and end the run."""
+    height, width = image.shape[-2:]
+    if (width, height) == (header.width, header.height):
+        return image
+    return ImageError(f"is {header.width}x{header.height} pixels by its header and {width}x{height} when decoded")
 
 
 def _build_pipeline(device: str, num_threads: int):

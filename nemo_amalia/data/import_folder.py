@@ -26,9 +26,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nemo_amalia.data.image_headers import MAX_PIXELS
 from nemo_amalia.data.shards import IMPORT_COUNTS, IMPORT_SETTINGS, add_parts, prepare_folder, sample_parts
 from nemo_amalia.data.totals import Totals, scan
 
+BEFORE = {"max_image_pixels": MAX_PIXELS}  # settings that older imports do not name, and what they were
 MANIFEST, DROPPED, SEEN = "manifest.jsonl", "dropped.jsonl", ".seen.sqlite"
 PARTIAL = ".partial"
 
@@ -70,6 +72,7 @@ class ImportFolder:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], shard_bytes: int) -> None:
         self.folder, self.shard_bytes = folder.absolute(), shard_bytes
+        self._max_pixels = settings.get("max_image_pixels", MAX_PIXELS)
         self.source_file, self.record, self.read = 0, 0, 0
         self.shards, self.samples, self.images, self.bytes = 0, 0, 0, 0
         self.dropped: Counter[str] = Counter()
@@ -105,9 +108,10 @@ class ImportFolder:
             return
         begun = json.loads(file.read_text())
         for name in sorted(begun.keys() | settings.keys()):
-            if begun.get(name) != settings.get(name):
+            was = begun.get(name, BEFORE.get(name))
+            if was != settings.get(name):
                 raise ValueError(
-                    f"{self.folder} was begun with {name} {begun.get(name)} and this command has {settings.get(name)}: "
+                    f"{self.folder} was begun with {name} {was} and this command has {settings.get(name)}: "
                     "give what it was begun with, or another --out"
                 )
 
@@ -157,7 +161,7 @@ class ImportFolder:
         self._seen.execute("INSERT INTO seen VALUES (?, ?)", (digest, self.shards))
         add_parts(self._tar, parts)
         if self._totals:
-            self._totals.add(sample["messages"], sample["images"])
+            self._totals.add(sample["messages"], sample["images"], self._max_pixels)
         self._in_shard[0] += 1
         self._in_shard[1] += len(parts) - 1
         return True
@@ -225,7 +229,7 @@ class ImportFolder:
         if self._totals:
             self._totals.write(self.folder)
         else:
-            scan(self.folder)
+            scan(self.folder, max_pixels=self._max_pixels)
         _to_disk(self._dropped)
         _write_whole(self.folder / IMPORT_COUNTS, self.counts())
         self._seen.close()

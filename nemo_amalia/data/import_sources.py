@@ -12,6 +12,7 @@ from typing import Any
 
 from nemo_amalia.data.formats import captions, llava, parquet, preference
 from nemo_amalia.data.formats.records import REASONS, BadRecordError, Format, ReadOptions
+from nemo_amalia.data.image_headers import MAX_PIXELS, check_max_pixels
 from nemo_amalia.data.import_folder import DROPPED, MANIFEST, ImportFolder
 from nemo_amalia.data.shards import KEY
 
@@ -36,6 +37,7 @@ class ImportSettings:
     prompts: tuple[str, ...] = ()
     shard_megabytes: float = 500
     limit: int = 0
+    max_image_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -44,6 +46,7 @@ class ImportSettings:
             raise ValueError(f"--source {self.source!r} begins the keys: at most 60 letters, digits, - and _")
         if self.shard_megabytes <= 0 or self.limit < 0:
             raise ValueError(f"--shard-megabytes {self.shard_megabytes} and --limit {self.limit} must be positive")
+        check_max_pixels(self.max_image_pixels, "--max-image-pixels")
         if self.images is not None and not Path(self.images).is_dir():
             raise ValueError(f"--images {self.images} is no folder: give the one below which the pictures lie")
         if not all(prompt.strip() and "<image>" not in prompt for prompt in self.prompts):
@@ -92,7 +95,8 @@ def copy_records(
 ) -> None:
     """The records after the folder's position -> its shards; no index yet. Raises ValueError as import_sources."""
     form = FORMATS[settings.format]
-    options = ReadOptions(Path(settings.images) if settings.images else None, settings.prompts)
+    images = Path(settings.images) if settings.images else None
+    options = ReadOptions(images, settings.prompts, settings.max_image_pixels)
     for index, number, row in _records(folder, form, files, settings.limit):
         file, key = files[index], f"{settings.source}-{index:05d}-{number:09d}"
         name = str(row["id"]) if isinstance(row, dict) and row.get("id") is not None else ""
@@ -190,6 +194,7 @@ def add_command(subparsers: Any) -> None:
     take.add_argument("--prompt", action="append", default=[], help="captions: a question; may be given several times")
     take.add_argument("--shard-megabytes", type=float, default=500, help="size of a shard, 10^6 bytes (default: 500)")
     take.add_argument("--limit", type=int, default=0, help="read only the first N records")
+    take.add_argument("--max-image-pixels", type=int, default=MAX_PIXELS, help="as data.max_image_pixels")
     take.add_argument("--on-bad", choices=["drop", "fail"], default="drop", help="at a bad record (default: drop)")
     take.add_argument("--max-bad", type=float, default=MAX_BAD, help=f"share of bad records borne (default: {MAX_BAD})")
     take.set_defaults(run=run_import)
@@ -207,6 +212,7 @@ def run_import(arguments: argparse.Namespace) -> int:
         prompts=tuple(arguments.prompt),
         shard_megabytes=arguments.shard_megabytes,
         limit=arguments.limit,
+        max_image_pixels=arguments.max_image_pixels,
     )
     try:
         counts = import_sources(arguments.sources, arguments.out, settings, arguments.on_bad, arguments.max_bad)

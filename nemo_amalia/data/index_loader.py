@@ -44,7 +44,14 @@ def build_index_loader(index: str | Path, folder: str | Path, **settings: Any) -
     if not config.packing:
         raise ValueError("an index of packs is for training with packing: set stage.packing=true, or take no index")
     source, packs = check_folder(folder), read_index(index)
-    wanted = settings_of(config.chat, config.geometry, config.seq_length, config.segment_multiple, config.tiling)
+    wanted = settings_of(
+        config.chat,
+        config.geometry,
+        config.seq_length,
+        config.segment_multiple,
+        config.tiling,
+        config.max_image_pixels,
+    )
     refuse_other(index, packs.head, wanted, source)
     faults = FaultBoard(config.num_workers)
     return IndexLoader(_Packs(packs, shard_places(packs.head, source), config, faults), config, faults)

@@ -23,6 +23,7 @@ from nemo_amalia.data.collator import Collator
 from nemo_amalia.data.encoding import ConversationEncoder
 from nemo_amalia.data.faults import FaultBoard
 from nemo_amalia.data.image_geometry import ImageGeometry
+from nemo_amalia.data.image_headers import MAX_PIXELS, check_max_pixels
 from nemo_amalia.data.images import TileMaker
 from nemo_amalia.data.layout import differences, resolve
 from nemo_amalia.data.quarantine import Quarantine
@@ -31,6 +32,7 @@ from nemo_amalia.data.task_encoder import AmaliaTaskEncoder
 from nemo_amalia.data.workers import PatientQueue, WorkerLostError, awaited, in_one_line, lost_worker
 
 STATE_VERSION = 1
+BEFORE = {"max_image_pixels": MAX_PIXELS}  # what older positions do not name, and what it was
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class StreamSettings:
     tiling: off in the paper's stage 1 (thumbnail only).
     packing: packs of one row of seq_length; without it micro_batch_size rows, one sample each, padded.
     segment_multiple: 2 * CP when CP > 1.
+    max_image_pixels: width times height; a larger image is not decoded, and counts as a bad one.
     on_bad_sample, on_bad_image: "fail" raises one line that names the sample and its shard; "drop" counts it.
     decode_device: "cpu" decodes in the workers; "mixed" decodes on this process's GPU, workers only tokenise.
     repeat: off ends the stream after one pass over the data.
@@ -66,6 +69,7 @@ class StreamSettings:
     shuffle_buffer_size: int = 1000
     max_samples_per_sequence: int = 100
     seed: int = 0
+    max_image_pixels: int = MAX_PIXELS
     on_bad_sample: str = "fail"
     on_bad_image: str = "drop"
     decode_device: str = "cpu"
@@ -77,6 +81,7 @@ class StreamSettings:
     quarantine: str | None = None
 
     def __post_init__(self) -> None:
+        check_max_pixels(self.max_image_pixels)
         if not self.worker_timeout > 0:
             raise ValueError(f"worker_timeout is {self.worker_timeout}: expected seconds, more than 0")
         if not 0 <= self.dp_rank < self.dp_size:
@@ -86,7 +91,7 @@ class StreamSettings:
         """What a saved position depends on, as plain values."""
         names = (
             "tiling packing micro_batch_size segment_multiple dp_rank dp_size num_workers seq_length seed "
-            "packing_buffer_size packing_algorithm shuffle_buffer_size max_samples_per_sequence"
+            "packing_buffer_size packing_algorithm shuffle_buffer_size max_samples_per_sequence max_image_pixels"
         ).split()
         grid = f"{self.geometry.tile}/{self.geometry.patch}/{self.geometry.pinpoints}"
         return {name: getattr(self, name) for name in names} | {"geometry": grid}
@@ -146,8 +151,10 @@ def pack_parts(config: StreamSettings, faults: FaultBoard) -> tuple[Conversation
         image_mean=config.image_mean,
         image_std=config.image_std,
     )
-    maker = TileMaker(config.geometry, config.decode_device, config.decode_threads)
-    encoder = ConversationEncoder(config.chat, config.geometry, config.seq_length, config.tiling)
+    maker = TileMaker(config.geometry, config.decode_device, config.decode_threads, config.max_image_pixels)
+    encoder = ConversationEncoder(
+        config.chat, config.geometry, config.seq_length, config.tiling, config.max_image_pixels
+    )
     return encoder, PackAssembler(maker, collator, faults, config.on_bad_image)
 
 
@@ -246,7 +253,7 @@ class PackLoader:
             raise ValueError("this loader has already given batches: build a new one and restore it first")
         if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
             raise ValueError(f"this is no data state of version {STATE_VERSION}: {str(state)[:80]!r}")
-        differing = differences(state["layout"], self.layout)
+        differing = differences(BEFORE | state["layout"], self.layout)
         if differing:
             raise ValueError(
                 f"the data position cannot be restored: {'; '.join(differing)}. Resume with the saved values, or begin "

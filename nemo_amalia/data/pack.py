@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from nemo_amalia.data.encoding import ConversationEncoder
     from nemo_amalia.data.epochized import RepeatedFolder
 
+from nemo_amalia.data.image_headers import MAX_PIXELS, check_max_pixels
+
 HELP = "lengths -> an index of packs: exact epochs, fuller packs, a position that any layout can resume"
 
 
@@ -29,6 +31,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     pack.add_argument("--seq-length", type=int, default=16384, help="tokens of a pack (stage.seq_length)")
     pack.add_argument("--segment-multiple", type=int, default=1, help="2 x parallel.context where that is over 1")
     pack.add_argument("--tiling", action=argparse.BooleanOptionalAction, default=True, help="as stage.tiling")
+    pack.add_argument("--max-image-pixels", type=int, default=MAX_PIXELS, help="as data.max_image_pixels")
     pack.add_argument("--window", type=int, default=4000, help="samples that lie together, packed together")
     pack.add_argument("--algorithm", default="best_fit_decreasing", help="or balanced: every pack a mix of lengths")
     pack.add_argument("--workers", type=int, default=2, help="processes that read shards; 0: this one")
@@ -44,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         seq_length=arguments.seq_length,
         segment_multiple=arguments.segment_multiple,
         tiling=arguments.tiling,
+        max_image_pixels=arguments.max_image_pixels,
         window=arguments.window,
         algorithm=arguments.algorithm,
         workers=arguments.workers,
@@ -61,6 +65,7 @@ def make_index(
     seq_length: int,
     segment_multiple: int = 1,
     tiling: bool = True,
+    max_image_pixels: int = MAX_PIXELS,
     window: int = 4000,
     algorithm: str = "best_fit_decreasing",
     workers: int = 0,
@@ -77,11 +82,12 @@ def make_index(
     from nemo_amalia.data.pack_windows import WindowPacker
 
     _check(seq_length, segment_multiple, workers, out)
+    check_max_pixels(max_image_pixels, "--max-image-pixels")
     packer = WindowPacker(seq_length, segment_multiple, window, algorithm)
     sources = read_sources(source)
     identity = identity_of(source, sources)  # before the shards are read: one prepared meanwhile is another
     hf = read_assets(assets)
-    encoder = ConversationEncoder(hf.chat, hf.geometry, seq_length, tiling)
+    encoder = ConversationEncoder(hf.chat, hf.geometry, seq_length, tiling, max_image_pixels)
     book, shards, seconds = _read(sources, encoder, workers, say)
     data = {"identity": identity["identity"], "folder": Path(source).absolute().name, "shards": shards}
     if "sources" not in identity:
@@ -94,7 +100,7 @@ def make_index(
     return write_index(
         out,
         {
-            "settings": settings_of(hf.chat, hf.geometry, seq_length, segment_multiple, tiling),
+            "settings": settings_of(hf.chat, hf.geometry, seq_length, segment_multiple, tiling, max_image_pixels),
             "data": data,
             "totals": book.totals(seq_length),
             "examples": book.examples,

@@ -25,10 +25,12 @@ from typing import Any
 import numpy as np
 
 from nemo_amalia.data.epochized import RepeatedFolder, read_sources
+from nemo_amalia.data.image_headers import MAX_PIXELS
 
 FORMAT = "amalia pack index 1"
 HEAD = "head.json"
 ARRAYS = ("counts", "shards", "offsets", "sizes", "lengths")
+BEFORE = {"max_image_pixels": MAX_PIXELS}  # settings that older indexes do not name, and what they were
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,14 @@ class PackIndex:
         return len(self.starts) - 1
 
 
-def settings_of(chat: Any, geometry: Any, seq_length: int, segment_multiple: int, tiling: bool) -> dict[str, Any]:
+def settings_of(
+    chat: Any,
+    geometry: Any,
+    seq_length: int,
+    segment_multiple: int,
+    tiling: bool,
+    max_image_pixels: int = MAX_PIXELS,
+) -> dict[str, Any]:
     """What the lengths and the packs depend on, as plain values: of a ChatFormat, an ImageGeometry and a stage."""
     tokenizer = chat.tokenizer
     words = tokenizer.backend_tokenizer.to_str() + json.dumps([tokenizer.bos_token, chat.image_token, chat.end_of_turn])
@@ -59,12 +68,23 @@ def settings_of(chat: Any, geometry: Any, seq_length: int, segment_multiple: int
         "tile": geometry.tile,
         "patch": geometry.patch,
         "pinpoints": [list(canvas) for canvas in geometry.pinpoints],
-    } | stage_settings(seq_length, segment_multiple, tiling)
+    } | stage_settings(seq_length, segment_multiple, tiling, max_image_pixels)
 
 
-def stage_settings(seq_length: int, segment_multiple: int, tiling: bool) -> dict[str, Any]:
-    """The part of the settings that a stage decides; a launcher can check it without a tokenizer."""
-    return {"seq_length": seq_length, "segment_multiple": segment_multiple, "tiling": tiling}
+def stage_settings(
+    seq_length: int, segment_multiple: int, tiling: bool, max_image_pixels: int = MAX_PIXELS
+) -> dict[str, Any]:
+    """The part of the settings that a run's configuration decides; a launcher can check it without a tokenizer.
+
+    max_image_pixels changes no length, but which samples there are: an index made with a higher one holds samples that
+    training refuses, which would end the run in the middle.
+    """
+    return {
+        "seq_length": seq_length,
+        "segment_multiple": segment_multiple,
+        "tiling": tiling,
+        "max_image_pixels": max_image_pixels,
+    }
 
 
 def data_identity(path: str | Path) -> str:
@@ -167,7 +187,7 @@ def read_index(path: str | Path) -> PackIndex:
 
 def refuse_other(path: str | Path, head: Mapping[str, Any], settings: Mapping[str, Any], folder: str | Path) -> None:
     """Raises ValueError, in one line that names every difference, for an index of other shards or other settings."""
-    made = head["settings"]
+    made = BEFORE | head["settings"]
     differing = [
         f"{name} was {_short(made.get(name))} and is {_short(value)}"
         for name, value in settings.items()

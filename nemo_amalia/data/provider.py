@@ -14,6 +14,7 @@ from typing import Any
 from megatron.bridge.data.base import DatasetBuildContext, DatasetProvider
 
 from nemo_amalia.data.image_geometry import ImageGeometry
+from nemo_amalia.data.image_headers import MAX_PIXELS
 from nemo_amalia.data.samples import PackedBatch
 
 
@@ -45,6 +46,7 @@ class AmaliaDatasetProvider(DatasetProvider):
     worker_timeout: float = 600.0
     quarantine: str | None = None
     decode_device: str = "cpu"
+    max_image_pixels: int = MAX_PIXELS
     seed: int = 1234
     dataloader_type: str | None = "external"
 
@@ -77,6 +79,7 @@ class AmaliaDatasetProvider(DatasetProvider):
             on_bad_sample=self.on_bad_sample,
             worker_timeout=self.worker_timeout,
             quarantine=self.quarantine,
+            max_image_pixels=self.max_image_pixels,
             decode_device=self.decode_device,
         )
         if self.pack_index:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_amalia.data.image_geometry import ImageGeometry
-from nemo_amalia.data.image_headers import ImageError, read_header
+from nemo_amalia.data.image_headers import MAX_PIXELS, ImageError, read_header
 
 if TYPE_CHECKING:
     from nemo_amalia.data.chat import ChatFormat
@@ -75,7 +75,7 @@ class Totals:
     tokenizer: str = ""
     refused: Counter[str] = field(default_factory=Counter)
 
-    def add(self, messages: Sequence[Mapping[str, Any]], images: Sequence[bytes]) -> None:
+    def add(self, messages: Sequence[Mapping[str, Any]], images: Sequence[bytes], max_pixels: int = MAX_PIXELS) -> None:
         """Counts one sample."""
         self.samples += 1
         for message in messages if isinstance(messages, list | tuple) else ():
@@ -84,7 +84,7 @@ class Totals:
         for data in images:
             self.images += 1
             try:
-                header = read_header(data)
+                header = read_header(data, max_pixels)
             except ImageError:
                 self.unreadable_images += 1
             else:
@@ -154,7 +154,7 @@ def read_totals(folder: Path) -> Totals | None:
     return totals if totals.samples == sum(shard_counts(folder).values()) else None
 
 
-def scan(folder: Path, chat: ChatFormat | None = None, tokenizer: str = "") -> Totals:
+def scan(folder: Path, chat: ChatFormat | None = None, tokenizer: str = "", max_pixels: int = MAX_PIXELS) -> Totals:
     """Reads every shard of a prepared folder and writes its totals; with `chat`, text tokens are counted too.
 
     tokenizer: the name that is noted beside the count. As slow as reading the shards, and tokenising. Samples that
@@ -175,7 +175,7 @@ def scan(folder: Path, chat: ChatFormat | None = None, tokenizer: str = "") -> T
                     totals.samples += 1
                     totals.refused[error.reason] += 1
                     continue
-                totals.add(sample.messages, sample.images)
+                totals.add(sample.messages, sample.images, max_pixels)
                 if chat:
                     _count(totals, chat, sample.key, sample.messages, len(sample.images))
         except (OSError, tarfile.TarError) as error:

@@ -7,6 +7,8 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nemo_amalia.data.image_headers import MAX_PIXELS, check_max_pixels
+
 if TYPE_CHECKING:
     from nemo_amalia.data.view_page import View
     from nemo_amalia.data.view_read import Seen
@@ -26,6 +28,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     view.add_argument("--seq-length", type=_positive, default=16384, help="tokens of a pack (16384)")
     view.add_argument("--packing-algorithm", default="best_fit_decreasing", help="as data.packing_algorithm")
     view.add_argument("--no-tiling", action="store_true", help="thumbnails alone, as in stage 1")
+    view.add_argument("--max-image-pixels", type=int, default=MAX_PIXELS, help="as data.max_image_pixels")
     view.add_argument("--seed", type=int, default=0, help="which samples come (0)")
     view.set_defaults(run=run)
 
@@ -45,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.packing_algorithm not in ALGORITHMS:
         names = ", ".join(ALGORITHMS)
         raise ValueError(f"--packing-algorithm is {arguments.packing_algorithm!r}: expected one of {names}")
+    check_max_pixels(arguments.max_image_pixels, "--max-image-pixels")
     made = make_view(
         arguments.source,
         arguments.assets,
@@ -54,6 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         algorithm=arguments.packing_algorithm,
         tiling=not arguments.no_tiling,
         seed=arguments.seed,
+        max_pixels=arguments.max_image_pixels,
     )
     try:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
@@ -79,6 +84,7 @@ def make_view(
     algorithm: str,
     tiling: bool = True,
     seed: int = 0,
+    max_pixels: int = MAX_PIXELS,
 ) -> View:
     """Reads `number` samples, checks them all, draws `samples` of them. Raises ValueError as `run`."""
     from nemo_amalia.data.assets import read_assets
@@ -90,9 +96,10 @@ def make_view(
     from nemo_amalia.data.view_read import make_packs, read
 
     assets = read_assets(folder)
-    seen, again = read(source, ConversationEncoder(assets.chat, assets.geometry, seq_length, tiling), number, seed)
+    encoder = ConversationEncoder(assets.chat, assets.geometry, seq_length, tiling, max_pixels)
+    seen, again = read(source, encoder, number, seed)
     found = findings(seen, assets)
-    album, shown, refused = Album(assets), [], False
+    album, shown, refused = Album(assets, max_pixels), [], False
     for one in in_turn(seen, found):
         if len(shown) == samples:
             break

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from nemo_amalia.data.assets import Assets
+from nemo_amalia.data.image_headers import MAX_PIXELS
 from nemo_amalia.data.images import ImageError, TileMaker, make_tiles
 from nemo_amalia.data.samples import BadSampleError
 from nemo_amalia.data.view_read import Seen
@@ -26,11 +27,12 @@ class Album:
     """Draws images until the page holds BUDGET bytes of them; `left_out` counts those that found no room."""
 
     assets: Assets
+    max_pixels: int = MAX_PIXELS
     spent: int = 0
     left_out: int = 0
 
     def __post_init__(self) -> None:
-        self._maker = TileMaker(self.assets.geometry)
+        self._maker = TileMaker(self.assets.geometry, max_pixels=self.max_pixels)
 
     def draw(self, seen: Seen) -> list[str]:
         """A <figure> for each image of a sample. Raises BadSampleError on one that cannot be decoded."""

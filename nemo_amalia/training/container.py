@@ -132,6 +132,7 @@ def dataset(run: RunConfig, model: AmaliaVLModelProvider, assets: Path) -> Amali
         on_bad_sample=run.data.on_bad_sample,
         worker_timeout=run.data.worker_timeout,
         quarantine=str(Path(run.data.quarantine).absolute()) if run.data.quarantine else None,
+        max_image_pixels=run.data.max_image_pixels,
         decode_device="mixed" if torch.cuda.is_available() else "cpu",
         num_workers=run.data.num_workers,
         seed=run.seed,

@@ -98,7 +98,7 @@ def convert(row: Any, folder: Path, options: ReadOptions) -> dict[str, Any]:
         raise BadRecordError("no_answer", f"has no caption but {str(caption)[:60]!r}")
     if any(PLACEHOLDER in text for text in captions):
         raise BadRecordError("placeholders", f"has {PLACEHOLDER} in its caption")
-    images = pictures_of(picture, folder)
+    images = pictures_of(picture, folder, options.max_image_pixels)
     if not images:
         raise BadRecordError("missing_image", f"has no picture, only {[name for name in row if row[name]]}")
     digest = hashlib.blake2b("\n".join(captions).encode(), digest_size=16)

@@ -24,7 +24,7 @@ def convert(row: Any, folder: Path, options: ReadOptions) -> dict[str, Any]:
         raise BadRecordError("record", "has a video, which this model does not see")
     messages = messages_of(turns)
     require_answers(messages)
-    images = pictures_of(first_present(row, ("images", "image")), folder)
+    images = pictures_of(first_present(row, ("images", "image")), folder, options.max_image_pixels)
     match_images(messages, len(images))
     return {"messages": messages, "images": images}
 

@@ -22,7 +22,7 @@ def convert(row: Any, folder: Path, options: ReadOptions) -> dict[str, Any]:
         raise BadRecordError("record", f"has nothing in messages, conversations or texts, only in {_filled(row)}")
     messages = messages_of(turns) if turns is not None else messages_of_pairs(pairs)
     require_answers(messages)
-    images = pictures_of(first_present(row, ("images", "image")), folder)
+    images = pictures_of(first_present(row, ("images", "image")), folder, options.max_image_pixels)
     match_images(messages, len(images), pictures_first=True)
     return {"messages": messages, "images": images}
 

@@ -50,7 +50,7 @@ def convert(row: Any, folder: Path, options: ReadOptions) -> dict[str, Any]:
     for answer in (chosen, rejected):
         require_answers(answer)
         match_images(answer, 0)  # pictures belong to the prompt
-    images = pictures_of(first_present(row, ("images", "image")), folder)
+    images = pictures_of(first_present(row, ("images", "image")), folder, options.max_image_pixels)
     match_images(prompt, len(images), pictures_first=True)
     return {"messages": prompt, "chosen": chosen, "rejected": rejected, "images": images}
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemo_amalia.data.image_headers import MAX_PIXELS
+
 #: Why a record does not become a sample. The names stand in dropped.jsonl and in the printed counts.
 REASONS = {
     "record": "the record cannot be read, or lacks the fields of its format",
@@ -32,11 +34,12 @@ class BadRecordError(ValueError):
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
     """images: where relative picture paths begin; None means beside the source file.
-    prompts: the questions that captions answer.
+    prompts: the questions that captions answer. max_image_pixels: a picture that has more is refused.
     """
 
     images: Path | None = None
     prompts: tuple[str, ...] = ()
+    max_image_pixels: int = MAX_PIXELS
 
     def picture_folder(self, file: Path) -> Path:
         """The folder in which the pictures named by `file` (a file, or a folder of pictures) lie."""

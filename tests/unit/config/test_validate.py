@@ -61,6 +61,8 @@ def test_data(run, tmp_path):
         refused(run, 1, f"data.max_loss_share is {share}: expected a share of 0 to 1", data__max_loss_share=share)
     for seconds in (0.0, -1.0, float("nan")):
         refused(run, 1, f"data.worker_timeout is {seconds}: expected seconds", data__worker_timeout=seconds)
+    for pixels in (0, -5):
+        refused(run, 1, f"data.max_image_pixels is {pixels}: expected a number", data__max_image_pixels=pixels)
     refused(run, 1, "data.num_workers is -1", data__num_workers=-1)
     refused(run, 1, "does not exist: name a .jsonl", data__quarantine=f"{tmp_path}/none")
     own = tmp_path / "run" / "quarantine"

@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 from chatml import picture
-from damage import damaged, text, unnoticed, write_raw
+from damage import damaged, text, unnoticed
 
+from benchmarks.damaged_images import write_raw
 from nemo_amalia.data.faults import COLUMNS, QUARANTINED
 from nemo_amalia.data.quarantine import write_faults
 

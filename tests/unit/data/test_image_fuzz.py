@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from nemo_amalia.data.image_geometry import ImageGeometry, grids_up_to
+from nemo_amalia.data.image_headers import read_header
 from nemo_amalia.data.images import ImageError, TileMaker
 
 MUTATIONS, BATCH = 20_000, 16
@@ -70,8 +71,13 @@ def fuzz(kind, seed, answers):
         batch = [mutated(rng.choice(sources), rng) for _ in range(BATCH)]
         results = maker([*batch, sources[0]], [True] * (BATCH + 1))
         assert isinstance(results.pop(), torch.Tensor), "the undamaged picture was lost"
-        for result in results:
-            assert isinstance(result, ImageError) or (torch.is_tensor(result) and result.isfinite().all())
+        for data, result in zip(batch, results, strict=True):
+            if torch.is_tensor(result):
+                header = read_header(data)  # the tokens were counted by it
+                rows, columns = maker.geometry.grid(header.width, header.height)
+                assert len(result) == 1 + rows * columns and result.isfinite().all()
+            else:
+                assert isinstance(result, ImageError)
             counts["refused" if isinstance(result, ImageError) else "tiled"] += 1
     answers.put((counts, time.perf_counter() - start))
 

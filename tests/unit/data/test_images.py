@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 from nemo_amalia.data.image_geometry import ImageGeometry
 from nemo_amalia.data.image_headers import ImageError, read_header
-from nemo_amalia.data.images import TileMaker, make_tiles, normalise
+from nemo_amalia.data.images import TileMaker, _as_promised, make_tiles, normalise
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +44,8 @@ def sources():
             exif = Image.Exif()
             exif[0x0112] = orientation
             yield f"{kind}-{orientation}", saved(base, kind, exif=exif)
+    for orientation in range(1, 9):
+        yield f"TIFF-{orientation}", saved(base, "TIFF", tiffinfo={0x0112: orientation})
 
 
 def test_every_format_and_orientation_decodes_as_transformers_loads_it(maker):
@@ -70,6 +72,7 @@ def truncated_with_thumbnail():
         (b"not an image", "no image format recognises"),
         (picture(90, 61)[:-200], "JPEG of .* has no end"),
         (truncated_with_thumbnail(), "has no end"),
+        (saved(Image.new("RGB", (9, 9)), "EPS"), "EPS is a program"),
         (picture(90, 61, kind="PNG")[:-30], "PNG of .* has no end"),
         (saved(Image.fromarray(np.full((9, 9), 40_000, np.uint16)), "PNG"), "would be clipped"),
     ],
@@ -77,12 +80,6 @@ def truncated_with_thumbnail():
 def test_unusable_images_are_refused_from_the_header(data, text):
     with pytest.raises(ImageError, match=text):
         read_header(data)
-
-
-def test_a_decompression_bomb_is_refused(monkeypatch):
-    monkeypatch.setattr("nemo_amalia.data.image_headers.MAX_PIXELS", 100)
-    with pytest.raises(ImageError, match="90x61 pixels: at most 100"):
-        read_header(picture(90, 61))
 
 
 def corrupt_png():
@@ -101,6 +98,14 @@ def test_corrupt_images_are_named_and_the_others_of_the_batch_survive(maker):
     for data, pixels in zip(good, (results[0], results[2], results[4]), strict=True):
         assert torch.equal(pixels, pillow(data))
     assert torch.equal(maker.decode(good)[0], pillow(good[0]))  # the pipeline recovers
+
+
+def test_pixels_of_another_size_than_the_header_are_refused():
+    # No such file is known to us; the collator would end the run on one.
+    header, pixels = read_header(picture(90, 61)), torch.zeros(3, 61, 90)
+    assert _as_promised(pixels, header) is pixels
+    result = _as_promised(torch.zeros(3, 90, 61), header)
+    assert isinstance(result, ImageError) and "90x61 pixels by its header and 61x90 when decoded" in str(result)
 
 
 def test_a_pipeline_survives_garbage_collection_in_a_forked_child(maker):
