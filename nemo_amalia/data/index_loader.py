@@ -26,7 +26,7 @@ from nemo_amalia.data.loader import StreamSettings, has_gpu, pack_parts
 from nemo_amalia.data.pack_index import PackIndex, epoch_order, read_index, refuse_other, settings_of, shard_places
 from nemo_amalia.data.samples import Pack, PackedBatch, TokenizedSample
 from nemo_amalia.data.shards import check_folder
-from nemo_amalia.data.workers import awaited, in_one_line, lost_worker
+from nemo_amalia.data.workers import awaited, in_one_line, lost_worker, ready_to_fork
 
 STATE_VERSION = "pack index 1"
 ENDLESS = 1 << 62  # positions
@@ -72,7 +72,8 @@ class IndexLoader:
     def __next__(self) -> PackedBatch:
         """Raises, in one line: BadSampleError where a shard is not what it was, WorkerLostError when a worker died."""
         if self._iterator is None:
-            self._iterator = self._start()
+            with ready_to_fork():
+                self._iterator = self._start()
         try:
             item = next(self._iterator)
         except StopIteration:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from nemo_amalia.data.layout import differences, resolve
 from nemo_amalia.data.quarantine import Quarantine
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
 from nemo_amalia.data.task_encoder import AmaliaTaskEncoder
-from nemo_amalia.data.workers import PatientQueue, WorkerLostError, awaited, in_one_line, lost_worker
+from nemo_amalia.data.workers import PatientQueue, WorkerLostError, awaited, in_one_line, lost_worker, ready_to_fork
 
 STATE_VERSION = 1
 BEFORE = {"max_image_pixels": MAX_PIXELS}  # what older positions do not name, and what it was
@@ -201,11 +202,13 @@ class PackLoader:
 
     def __next__(self) -> PackedBatch:
         """Raises, in one line: BadSampleError when a worker refused a sample, WorkerLostError when it died or hangs."""
-        if self._iterator is None:
+        first = self._iterator is None
+        if first:
             self._iterator = iter(self._energon)
         while True:
             try:
-                item = next(self._iterator)
+                with ready_to_fork() if first else nullcontext():
+                    item = next(self._iterator)
             except StopIteration:
                 raise
             except Exception as error:

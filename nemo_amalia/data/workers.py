@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from nemo_amalia.data.faults import FaultBoard
@@ -15,6 +17,19 @@ TIMED_OUT = "DataLoader timed out"  # torch's words (torch/utils/data/dataloader
 
 class WorkerLostError(ValueError):
     """A worker process that died or hangs, named in one line."""
+
+
+@contextmanager
+def ready_to_fork() -> Iterator[None]:
+    """Workers that start in here do not look through what this process holds when they collect garbage.
+
+    Energon does so in each new worker, for seconds where Megatron is loaded, and would copy every page it looks at.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def in_one_line(error: Exception, faults: FaultBoard, lost: Callable[[bool], str | None]) -> Exception:
