@@ -123,6 +123,11 @@ class PackedBatch:
             )
         return cls(**values)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Between processes torch sends a file handle a tensor, a millisecond each: only `tiles` are worth one.
+        small = {name: value.numpy() for name, value in self.to_dict().items() if name != "tiles" and _on_cpu(value)}
+        return _received, (self.to_dict() | small,)
+
     def map_tensors(self, function) -> PackedBatch:
         """The same batch with `function` applied to each tensor."""
         changed = {name: function(value) for name, value in self.to_dict().items() if isinstance(value, torch.Tensor)}
@@ -131,3 +136,11 @@ class PackedBatch:
     def pin_memory(self, device: Any = None) -> PackedBatch:
         """Called by torch's DataLoader in its pinning thread."""
         return self.map_tensors(lambda tensor: tensor.pin_memory())
+
+
+def _on_cpu(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.device.type == "cpu"
+
+
+def _received(values: dict[str, Any]) -> PackedBatch:
+    return PackedBatch(**{k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in values.items()})
