@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import queue
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from nemo_amalia.data.faults import FaultBoard
 from nemo_amalia.data.samples import BadSampleError
 
+GONE_SECONDS = 5
 TIMED_OUT = "DataLoader timed out"  # torch's words (torch/utils/data/dataloader.py, _get_data)
 
 
@@ -40,8 +42,16 @@ def in_one_line(error: Exception, faults: FaultBoard, lost: Callable[[bool], str
     refused = faults.failure()
     if refused is not None:
         return BadSampleError(refused)
-    line = lost(str(error).startswith(TIMED_OUT))
-    return error if line is None else WorkerLostError(line)
+    # Its end of a connection is closed before the process is seen to have ended.
+    until = time.monotonic() + (GONE_SECONDS if isinstance(error, EOFError | OSError) else 0)
+    while True:
+        try:
+            line = lost(str(error).startswith(TIMED_OUT))
+            if line is not None or time.monotonic() >= until:
+                return error if line is None else WorkerLostError(line)
+            time.sleep(0.02)
+        except RuntimeError:  # torch has just noticed, too, and raised in here; it does so once
+            continue
 
 
 def lost_worker(iterator: Any, faults: FaultBoard, stuck: int | None = None, seconds: float = 0) -> str | None:

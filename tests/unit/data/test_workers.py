@@ -10,8 +10,9 @@ import pytest
 from chatml import conversation
 
 from nemo_amalia.data import task_encoder
+from nemo_amalia.data.faults import FaultBoard
 from nemo_amalia.data.shards import write_shards
-from nemo_amalia.data.workers import WorkerLostError
+from nemo_amalia.data.workers import WorkerLostError, in_one_line
 
 VICTIM = "s-00029"  # of the second worker: it reads the second half
 
@@ -112,3 +113,21 @@ def test_nobody_is_lost_where_nobody_is(load):
     assert alone.lost_worker() is None
     with pytest.raises(ValueError, match="worker_timeout is 0: expected seconds, more than 0"):
         load(worker_timeout=0)
+
+
+def test_a_worker_that_dies_while_it_hands_over_a_batch_is_named(load):
+    """Its connection breaks before the process is seen to have ended: often, when it is killed in mid-stream."""
+    for moment in (0.0, 0.01, 0.02, 0.03):
+        loader = load(num_workers=2, worker_timeout=40)
+        next(loader)
+        threading.Timer(moment, os.kill, (pids(loader)[0], signal.SIGKILL)).start()
+        assert lost(loader).startswith("data worker 0 (pid ")
+        loader.close()
+
+
+def test_a_broken_connection_waits_for_the_end_of_its_worker(load):
+    seen = iter([None, None, "data worker 0 was killed"])
+    error = in_one_line(EOFError(), FaultBoard(1), lambda timed_out: next(seen))
+    assert isinstance(error, WorkerLostError) and str(error) == "data worker 0 was killed"
+    other = KeyError("x")
+    assert in_one_line(other, FaultBoard(1), lambda timed_out: None) is other  # at once: nothing was broken
