@@ -20,7 +20,6 @@ from nemo_amalia.data.encoding import ConversationEncoder, PreferenceEncoder, en
 from nemo_amalia.data.faults import REASONS
 from nemo_amalia.data.image_geometry import ImageGeometry, grids_up_to
 from nemo_amalia.data.index_loader import build_index_loader
-from nemo_amalia.data.loader import build_loader
 from nemo_amalia.data.pack import make_index
 from nemo_amalia.data.pack_index import read_index
 from nemo_amalia.data.packing import ALGORITHMS, padded_length
@@ -52,10 +51,8 @@ def record(sample):
 def test_a_pair_is_two_segments_with_loss_on_the_answers_alone(encode, chat):
     earlier = [say("user", "Olá?"), say("assistant", "Sim."), say("user", "<image>E agora?")]
     made = encode(cook_preference(record(pair(4) | {"messages": earlier})))
-    for segment, text in (
-        (made.chosen, "está a mostrar está a mostrar 4"),
-        (made.rejected, "está mostrando " * 2 + "4"),
-    ):
+    texts = "está a mostrar " * 2 + "4", "está mostrando " * 2 + "4"
+    for segment, text in zip(made.segments, texts, strict=True):
         learned = chat.tokenizer.decode(segment.input_ids[segment.loss_mask == 1])
         assert learned == f"{text}<|im_end|>"  # not the newline after it, and nothing of the prompt
         assert chat.tokenizer.decode(segment.input_ids[-1:]) == "\n"
@@ -316,4 +313,4 @@ def test_the_commands_take_a_folder_of_pairs(folder, assets, tmp_path, capsys):
     assert main(["data", "view", str(folder), "--assets", str(assets), "--out", str(page)]) == 0
     printed = capsys.readouterr().out
     assert f"{PAIRS} of them are preference pairs" in printed and "wrong:" not in printed
-    assert "está a mostrar" in page.read_text() and build_loader is not None
+    assert "está a mostrar" in page.read_text()
