@@ -1,8 +1,8 @@
 """Preference pairs in the model: images encoded once for both answers, and segments that do not see each other.
 
-Shared against separate encoding is one step of Megatron's own schedule on two ranks, at the same layout. fp32: the tower
-runs on half as many tiles, so that only sums of gradients are taken in another order. 1e-6 of loss and norm, 1e-5 of a
-gradient's largest entry. An image in another place moves the loss by 1e-4 and more, which a test shows.
+Shared against separate encoding is one step of Megatron's own schedule on two ranks, at the same layout. fp32: the
+tower runs on half as many tiles, so that only sums of gradients are taken in another order. 1e-6 of loss and norm,
+1e-5 of a gradient's largest entry. An image in another place moves the loss by 1e-4 and more, which a test shows.
 """
 
 import pytest
