@@ -9,6 +9,7 @@ MISSING = "???"  # OmegaConf's mark for a value that the user must give
 
 SCHEDULES = ("constant", "cosine")
 PACKING_ALGORITHMS = ("best_fit_decreasing", "balanced")  # of data/packing.py
+RECORDS = ("conversations", "preferences")  # of data/encoding.py
 MODULES = ("tower", "connector", "decoder")
 
 
@@ -57,6 +58,8 @@ class DataConfig:
 
     path: str = MISSING  # a prepared WebDataset folder, or a metadataset.yaml of several
     pack_index: str | None = None  # of `amalia data pack`: known packs, exact epochs; None: Energon packs in a buffer
+    records: str = "conversations"  # of RECORDS; preferences: pairs of answers, for DPO
+    share_pair_images: bool = True  # of a pair: encoded once for both answers; False: once for each, to compare
     num_workers: int = 2
     packing_buffer_size: int = 500  # samples that the packing algorithm looks at
     packing_algorithm: str = "best_fit_decreasing"  # of PACKING_ALGORITHMS

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from nemo_amalia.config.schema import MODULES, PACKING_ALGORITHMS, SCHEDULES, DataConfig, RunConfig
+from nemo_amalia.config.schema import MODULES, PACKING_ALGORITHMS, RECORDS, SCHEDULES, DataConfig, RunConfig
 
 
 def validate(run: RunConfig, world_size: int) -> None:
@@ -44,6 +44,12 @@ def _stage(run: RunConfig) -> None:
 
 def _data(run: RunConfig) -> None:
     data = run.data
+    _one_of("data.records", data.records, RECORDS)
+    if data.records == "preferences" and not run.stage.packing:
+        raise ValueError(
+            "data.records is preferences and stage.packing is false: a pair is two segments of one pack; set "
+            "stage.packing=true"
+        )
     if not 0 <= data.max_loss_share <= 1:
         raise ValueError(
             f"data.max_loss_share is {data.max_loss_share}: expected a share of 0 to 1, as 0.001 for one in a thousand"
@@ -99,6 +105,8 @@ def pack_command(run: RunConfig, out: str) -> str:
     words += f" --segment-multiple {segment_multiple(run)}" if run.parallel.context > 1 else ""
     if run.data.max_image_pixels != DataConfig.max_image_pixels:
         words += f" --max-image-pixels {run.data.max_image_pixels}"
+    if run.data.records != DataConfig.records:
+        words += f" --records {run.data.records}"
     return words + ("" if run.stage.tiling else " --no-tiling")
 
 

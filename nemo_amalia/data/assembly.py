@@ -32,7 +32,7 @@ class PackAssembler:
         self.on_bad_image = check_policy("on_bad_image", on_bad_image)
 
     def __call__(self, pack: Pack) -> PackedBatch | None:
-        """None when no sample of the pack is left. Raises BadSampleError under "fail"."""
+        """None when no sample, or pair, of the pack is left. Raises BadSampleError under "fail"."""
         images = [data for sample in pack.samples for data in sample.images]
         first = pack.samples[0].key if pack.samples else "nothing"
         self.faults.begin(f"decoding {len(images)} images of a pack of {len(pack.samples)} samples, the first {first}")

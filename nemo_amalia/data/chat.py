@@ -55,16 +55,17 @@ class ChatFormat:
         return self.tokenizer.convert_tokens_to_ids(token)
 
     def encode(
-        self, messages: Sequence[dict[str, Any]], tokens_per_image: Sequence[int], key: str = "?"
+        self, messages: Sequence[dict[str, Any]], tokens_per_image: Sequence[int], key: str = "?", context: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
         """Token ids [L] int32 and loss mask [L] uint8 of a conversation, image placeholders expanded.
 
         tokens_per_image: tokens of each image, in the order of the placeholders. key: names the sample in
-        errors. Raises BadSampleError (a ValueError) on: malformed messages; a special token inside the text;
-        placeholders that do not match the images; a template that is not prefix-stable; nothing to learn.
+        errors. context: messages at the beginning that are not learned. Raises BadSampleError (a ValueError) on:
+        malformed messages; a special token inside the text; placeholders that do not match the images; a template
+        that is not prefix-stable; nothing to learn.
         """
         self._check_messages(messages, key)
-        text, spans = self._render_with_spans(list(messages), key)
+        text, spans = self._render_with_spans(list(messages), key, context)
         placeholders = text.count(self.image_token)
         if placeholders != len(tokens_per_image):
             raise BadSampleError(
@@ -112,12 +113,14 @@ class ChatFormat:
                 "chat_template",
             ) from error
 
-    def _render_with_spans(self, messages: list[dict[str, Any]], key: str) -> tuple[str, list[tuple[int, int]]]:
-        """The whole text, and the character span of each assistant turn with its end-of-turn token."""
+    def _render_with_spans(
+        self, messages: list[dict[str, Any]], key: str, context: int
+    ) -> tuple[str, list[tuple[int, int]]]:
+        """The whole text, and the character span of each learned assistant turn with its end-of-turn token."""
         text = self._render(messages, False, key)
         spans = []
         for index, message in enumerate(messages):
-            if message["role"] != "assistant":
+            if message["role"] != "assistant" or index < context:
                 continue
             prompt = self._render(messages[:index], True, key)
             turn = self._render(messages[: index + 1], False, key)

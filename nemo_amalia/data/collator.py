@@ -1,4 +1,4 @@
-"""Tokenised samples and their tiles -> one micro-batch. Everything is checked here, on the host.
+"""Tokenised samples, or pairs, and their tiles -> one micro-batch. Everything is checked here, on the host.
 
 A check inside the model's forward would synchronise the GPU at every step.
 """
@@ -14,7 +14,7 @@ from torch.utils.data import get_worker_info
 
 from nemo_amalia.data.image_geometry import ImageGeometry
 from nemo_amalia.data.packing import padded_length
-from nemo_amalia.data.samples import PackedBatch, TokenizedSample
+from nemo_amalia.data.samples import PackedBatch, TokenizedPair, TokenizedSample
 
 
 class Collator:
@@ -23,6 +23,7 @@ class Collator:
     seq_length: S. segment_multiple: every segment is padded to it (2 * CP when CP > 1, so that the zigzag of
     context parallelism cuts each segment evenly); it must divide S. micro_batch_size: rows of an unpacked
     batch. image_mean, image_std: of each channel, for pixels scaled to 0..1 (SigLIP's unless given).
+    share_pair_images: off repeats a pair's tiles, once for each of its segments.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Collator:
         micro_batch_size: int = 1,
         image_mean: Sequence[float] = (0.5, 0.5, 0.5),
         image_std: Sequence[float] = (0.5, 0.5, 0.5),
+        share_pair_images: bool = True,
     ) -> None:
         if seq_length % segment_multiple:
             raise ValueError(
@@ -57,15 +59,23 @@ class Collator:
         self.packing = packing
         self.micro_batch_size = micro_batch_size
         self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
+        self.share_pair_images = share_pair_images
 
-    def __call__(self, samples: Sequence[TokenizedSample], tiles: Sequence[Sequence[torch.Tensor]]) -> PackedBatch:
-        """tiles: for each sample, for each of its images, uint8 [n, C, H, W].
+    def __call__(
+        self, items: Sequence[TokenizedSample] | Sequence[TokenizedPair], tiles: Sequence[Sequence[torch.Tensor]]
+    ) -> PackedBatch:
+        """items: all samples, or all pairs. tiles: for each of them, for each of its images, uint8 [n, C, H, W].
 
         Raises ValueError with both numbers when the text, the geometry and the tiles disagree, and when the
         samples do not fit.
         """
-        for sample, images in zip(samples, tiles, strict=True):
-            self._check(sample, images)
+        pairs = sum(isinstance(item, TokenizedPair) for item in items)
+        if pairs and (pairs < len(items) or not self.packing):
+            raise ValueError(f"{pairs} of {len(items)} items are pairs: only packs, and of pairs alone, hold any")
+        for item, images in zip(items, tiles, strict=True):
+            for segment in item.segments:
+                self._check(segment, images)
+        samples = [segment for item in items for segment in item.segments]
         spans = self._place(samples)
         rows = 1 if self.packing else self.micro_batch_size
         size = rows * self.seq_length
@@ -91,9 +101,10 @@ class Collator:
             **{name: torch.from_numpy(values).view(rows, self.seq_length) for name, values in fields.items()},
             cu_seqlens=cu_seqlens,
             max_seqlen=longest,
-            **self._vision(samples, tiles),
-            keys=[sample.key for sample in samples],
-            num_samples=len(samples),
+            **self._vision(items, tiles),
+            keys=[item.key for item in items],
+            num_samples=len(items),
+            num_pairs=pairs,
             num_image_tokens=sum(int((s.input_ids == self.image_token_id).sum()) for s in samples),
             num_tokens=sum(len(sample) for sample in samples),
         )
@@ -133,16 +144,24 @@ class Collator:
             bounds.append(self.seq_length)
         return np.asarray(bounds, dtype=np.int32)
 
-    def _vision(self, samples: Sequence[TokenizedSample], tiles: Sequence[Sequence[torch.Tensor]]) -> dict[str, Any]:
+    def _vision(self, items: Sequence[Any], tiles: Sequence[Sequence[torch.Tensor]]) -> dict[str, Any]:
+        order = None
+        if any(isinstance(item, TokenizedPair) for item in items):
+            if self.share_pair_images:
+                order = _order_of_pairs(tiles)
+            else:
+                tiles = [group for group in tiles for _ in range(2)]
+                items = [segment for item in items for segment in item.segments]
         images = [image for group in tiles for image in group]
         side = self.geometry.tile
-        sizes = [(height, width) for sample in samples for width, height in sample.image_sizes]
+        sizes = [(height, width) for item in items for width, height in item.image_sizes]
         return {
             "tiles": _joined(images or [torch.zeros(1, 3, side, side, dtype=torch.uint8)]),
             "image_mean": self.image_mean,
             "image_std": self.image_std,
             "image_sizes": torch.tensor(sizes, dtype=torch.int64).view(-1, 2),
             "tiles_per_image": torch.tensor([len(image) for image in images], dtype=torch.int64),
+            "image_order": order,
         }
 
     def _check(self, sample: TokenizedSample, tiles: Sequence[torch.Tensor]) -> None:
@@ -171,6 +190,16 @@ class Collator:
                     f"{list(image.shape)} and the "
                     f"geometry expects {list(expected)}: decode it with the model's geometry"
                 )
+
+
+def _order_of_pairs(tiles: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
+    """Each pair's images twice: in the text of its chosen segment, and in that of its rejected one."""
+    order: list[int] = []
+    first = 0
+    for group in tiles:
+        order += [*range(first, first + len(group))] * 2
+        first += len(group)
+    return torch.tensor(order, dtype=torch.int64)
 
 
 def _joined(images: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -1,7 +1,8 @@
-"""Raw WebDataset records -> ConversationSample.
+"""Raw WebDataset records -> ConversationSample or PreferenceSample.
 
 A record is `key.json` = {"messages": [...], "source": "...", "language": "..."} with its images beside it as
-`key.0.jpg`, `key.1.png`, ... in the order of their placeholders, or a single `key.jpg`.
+`key.0.jpg`, `key.1.png`, ... in the order of their placeholders, or a single `key.jpg`. Of a preference pair the
+messages are the prompt, and "chosen" and "rejected" are the messages that answer it.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nemo_amalia.data.samples import BadSampleError, ConversationSample
+from nemo_amalia.data.samples import BadSampleError, ConversationSample, PreferenceSample
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+IMAGE = "<image>"  # how a string writes an image
+
+Messages = list[dict[str, Any]]
 
 
 def sample_key(record: Mapping[str, Any]) -> str:
@@ -24,28 +28,150 @@ def sample_key(record: Mapping[str, Any]) -> str:
 
 
 def cook_conversation(record: Mapping[str, Any]) -> ConversationSample:
-    """Raises BadSampleError on a record without a readable json, and on images whose numbers have gaps."""
+    """Raises BadSampleError on a record without a readable json, on a preference pair (of which only the prompt would
+    be read), and on images whose numbers have gaps.
+    """
     key = sample_key(record)
+    content = _content(record, key, ("messages",))
+    if is_pair(content):
+        raise BadSampleError(
+            f"sample {key} is a preference pair, with chosen and rejected: train on it with data.records=preferences, "
+            "or give a folder of conversations",
+            "record",
+        )
+    return ConversationSample(
+        key=key,
+        messages=content["messages"],
+        images=_ordered_images(record, key),
+        source=str(content.get("source", "")),
+        language=str(content.get("language", "")),
+    )
+
+
+def cook_preference(record: Mapping[str, Any]) -> PreferenceSample:
+    """Answers that repeat the prompt are taken without it.
+
+    Raises BadSampleError as cook_conversation does, on a record that is no pair, on answers that are empty, and on
+    answers to different prompts.
+    """
+    key = sample_key(record)
+    content = _content(record, key, ("chosen", "rejected"))
+    prompt, chosen, rejected = (
+        _checked(content.get(name) or [], name, key) for name in ("messages", "chosen", "rejected")
+    )
+    if not prompt:  # both are whole conversations
+        shared = _shared(chosen, rejected)
+        prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
+    else:
+        chosen, rejected = _after(prompt, chosen), _after(prompt, rejected)
+    for name, answer in (("chosen", chosen), ("rejected", rejected)):
+        _check_answer(name, answer, key)
+    last = prompt[-1]["role"] if prompt else "nobody"
+    if last != "user":
+        raise BadSampleError(f"the prompt of pair {key} ends with a turn of {last!r}: expected the user's", "messages")
+    return PreferenceSample(
+        key=key,
+        prompt=prompt,
+        chosen=chosen,
+        rejected=rejected,
+        images=_ordered_images(record, key),
+        source=str(content.get("source", "")),
+        language=str(content.get("language", "")),
+    )
+
+
+def cook_either(record: Mapping[str, Any]) -> ConversationSample | PreferenceSample:
+    """Whichever the record is, for reading a folder without training on it. Raises BadSampleError as the two do."""
+    key = sample_key(record)
+    return cook_preference(record) if is_pair(_content(record, key, ())) else cook_conversation(record)
+
+
+def is_pair(content: Mapping[str, Any]) -> bool:
+    """Whether the json of a sample is that of a preference pair."""
+    return "chosen" in content and "rejected" in content
+
+
+def _content(record: Mapping[str, Any], key: str, names: tuple[str, ...]) -> Mapping[str, Any]:
+    """The sample's json, which has the fields `names`."""
     if "json" not in record:
         parts = sorted(name for name in record if not name.startswith("__"))
         raise BadSampleError(f"sample {key} has no json part, only {parts}: write it with write_shards", "record")
     raw = record["json"]
     try:
         content = json.loads(raw) if isinstance(raw, bytes | str) else raw
-        messages = content["messages"]
+        missing = [name for name in names if name not in content]
+        if missing or not isinstance(content, Mapping):
+            raise KeyError(", ".join(missing) or "messages")
     except (ValueError, KeyError, TypeError) as error:
+        form = '"messages": [...], "chosen": [...], "rejected": [...]' if "chosen" in names else '"messages": [...]'
         raise BadSampleError(
             f"the json of sample {key} cannot be used ({type(error).__name__}: {error}): "
-            'expected {"messages": [...], "source": "...", "language": "..."}',
+            f'expected {{{form}, "source": "...", "language": "..."}}',
             "record",
         ) from error
-    return ConversationSample(
-        key=key,
-        messages=messages,
-        images=_ordered_images(record, key),
-        source=str(content.get("source", "")),
-        language=str(content.get("language", "")),
-    )
+    return content
+
+
+def _checked(messages: Any, name: str, key: str) -> Messages:
+    if not isinstance(messages, list) or not all(
+        isinstance(message, dict) and isinstance(message.get("role"), str) and "content" in message
+        for message in messages
+    ):
+        raise BadSampleError(
+            f"{name!r} of pair {key} is {str(messages)[:80]!r}: expected a list of messages with role and content",
+            "messages",
+        )
+    return messages
+
+
+def _check_answer(name: str, answer: Messages, key: str) -> None:
+    if answer and answer[0]["role"] != "assistant":
+        role, text = _spoken(answer[0])
+        raise BadSampleError(
+            f"chosen and rejected of pair {key} do not answer one prompt: {name} has the {role}'s turn {text[:60]!r}, "
+            "which is not the prompt's; give both the same prompt, or their answers alone",
+            "other_prompt",
+        )
+    spoken = [_spoken(message)[1] for message in answer if message["role"] == "assistant"]
+    if not spoken or not all(text.strip() for text in spoken):
+        raise BadSampleError(
+            f"the {name} answer of pair {key} is missing or empty: there is nothing to compare; drop it", "no_answer"
+        )
+    placed = sum(_images(message) for message in answer)
+    if placed:
+        raise BadSampleError(
+            f"the {name} answer of pair {key} has {placed} {IMAGE} placeholders: images belong to the prompt, which "
+            "both answers share",
+            "placeholders",
+        )
+
+
+def _shared(one: Messages, other: Messages) -> int:
+    """How many messages two conversations have in common before their last answers."""
+    longest = max(min(len(one), len(other)) - 1, 0)
+    return next((index for index in range(longest) if _spoken(one[index]) != _spoken(other[index])), longest)
+
+
+def _after(prompt: Messages, answer: Messages) -> Messages:
+    """The answer without the prompt, where it repeats it."""
+    repeated = [_spoken(message) for message in answer[: len(prompt)]] == [_spoken(message) for message in prompt]
+    return answer[len(prompt) :] if repeated else answer
+
+
+def _spoken(message: dict[str, Any]) -> tuple[str, str]:
+    """(role, text without its images): a prompt may be repeated without them, or as a string instead of parts."""
+    content = message["content"]
+    if isinstance(content, list):
+        texts = [part.get("text") for part in content if isinstance(part, dict)]
+        content = "".join(text for text in texts if isinstance(text, str))
+    return message["role"], " ".join(str(content).replace(IMAGE, " ").split())
+
+
+def _images(message: dict[str, Any]) -> int:
+    content = message["content"]
+    if isinstance(content, list):
+        return sum(isinstance(part, dict) and part.get("type") == "image" for part in content)
+    return str(content).count(IMAGE)
 
 
 def _ordered_images(record: Mapping[str, Any], key: str) -> tuple[bytes, ...]:

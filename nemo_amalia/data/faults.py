@@ -17,12 +17,15 @@ from nemo_amalia.data.shared_counts import NamedCounts, read_text, shared, write
 
 QUARANTINED = "quarantined"  # named in data.quarantine: left out on purpose, and no loss
 REASONS = (
-    "record",  # the shard's record is not a conversation
+    "record",  # the shard's record is not a conversation, or a pair where pairs are trained
     "messages",
     "special_token",
     "chat_template",
     "placeholders",
     "no_loss_token",
+    "no_answer",  # of a preference pair: missing or empty
+    "same_answers",
+    "other_prompt",  # chosen and rejected do not answer the same
     "too_long",
     "image",  # unreadable, truncated, or not decodable
     "other",

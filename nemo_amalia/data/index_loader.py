@@ -51,6 +51,7 @@ def build_index_loader(index: str | Path, folder: str | Path, **settings: Any) -
         config.segment_multiple,
         config.tiling,
         config.max_image_pixels,
+        config.records,
     )
     refuse_other(index, packs.head, wanted, source)
     faults = FaultBoard(config.num_workers)

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from nemo_amalia.data.assembly import check_policy
-from nemo_amalia.data.cookers import cook_conversation
-from nemo_amalia.data.encoding import ConversationEncoder
+from nemo_amalia.data.encoding import RecordEncoder
 from nemo_amalia.data.faults import QUARANTINED, FaultBoard
 from nemo_amalia.data.loader import StreamSettings
 from nemo_amalia.data.pack_index import PackIndex
 from nemo_amalia.data.quarantine import Quarantine
 from nemo_amalia.data.records import BLOCK, read_record
-from nemo_amalia.data.samples import BadSampleError, TokenizedSample
+from nemo_amalia.data.samples import BadSampleError, TokenizedPair, TokenizedSample
 
 
 class SampleReader:
@@ -29,7 +28,7 @@ class SampleReader:
         self,
         index: PackIndex,
         shards: list[tuple[Path, str]],
-        encoder: ConversationEncoder,
+        encoder: RecordEncoder,
         faults: FaultBoard,
         settings: StreamSettings,
     ) -> None:
@@ -38,7 +37,7 @@ class SampleReader:
         self.on_bad_image = check_policy("on_bad_image", settings.on_bad_image)
         self.quarantine = Quarantine(settings.quarantine) if settings.quarantine else None
 
-    def __call__(self, row: int, pack: int) -> TokenizedSample | None:
+    def __call__(self, row: int, pack: int) -> TokenizedSample | TokenizedPair | None:
         """None for a sample that is left out, and counted: quarantined, or bad under "drop". pack: for the error.
 
         Raises BadSampleError, in one line, under "fail".
@@ -56,7 +55,7 @@ class SampleReader:
             self.faults.begin(f"reading sample {key} of {source}")
             if self._quarantined(source, shard, key):
                 return None
-            sample = self.encoder(cook_conversation(record))
+            sample = self.encoder(self.encoder.cook(record))
             _check_length(sample, int(self.index.lengths[row]))
         except BadSampleError as error:
             self._refuse(error, key, source, shard, pack)
@@ -92,7 +91,7 @@ def _record(folder: Path, shard: str, offset: int, size: int) -> dict[str, Any]:
         raise BadSampleError(str(error), "record") from error
 
 
-def _check_length(sample: TokenizedSample, expected: int) -> None:
+def _check_length(sample: TokenizedSample | TokenizedPair, expected: int) -> None:
     """Raises BadSampleError for a sample that is not as long as the index says: its pack might not hold it."""
     if len(sample) != expected:
         raise BadSampleError(

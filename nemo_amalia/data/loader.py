@@ -21,7 +21,7 @@ from megatron.energon import WorkerConfig, get_savable_loader, get_train_dataset
 from nemo_amalia.data.assembly import PackAssembler
 from nemo_amalia.data.chat import ChatFormat
 from nemo_amalia.data.collator import Collator
-from nemo_amalia.data.encoding import ConversationEncoder
+from nemo_amalia.data.encoding import ConversationEncoder, RecordEncoder, encoder_of
 from nemo_amalia.data.faults import FaultBoard
 from nemo_amalia.data.image_geometry import ImageGeometry
 from nemo_amalia.data.image_headers import MAX_PIXELS, check_max_pixels
@@ -33,7 +33,7 @@ from nemo_amalia.data.task_encoder import AmaliaTaskEncoder
 from nemo_amalia.data.workers import PatientQueue, WorkerLostError, awaited, in_one_line, lost_worker, ready_to_fork
 
 STATE_VERSION = 1
-BEFORE = {"max_image_pixels": MAX_PIXELS}  # what older positions do not name, and what it was
+BEFORE = {"max_image_pixels": MAX_PIXELS, "records": "conversations"}  # what older positions do not name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +41,8 @@ class StreamSettings:
     """What a stream is made of, besides its data.
 
     image_mean, image_std: of each channel, for pixels scaled to 0..1 (the processor's).
+    records: what the data holds, "conversations" or "preferences". share_pair_images: off makes tiles of a pair's
+        images once for each answer.
     tiling: off in the paper's stage 1 (thumbnail only).
     packing: packs of one row of seq_length; without it micro_batch_size rows, one sample each, padded.
     segment_multiple: 2 * CP when CP > 1.
@@ -58,6 +60,8 @@ class StreamSettings:
     seq_length: int
     image_mean: Sequence[float]
     image_std: Sequence[float]
+    records: str = "conversations"
+    share_pair_images: bool = True
     tiling: bool = True
     packing: bool = True
     micro_batch_size: int = 1
@@ -83,6 +87,8 @@ class StreamSettings:
 
     def __post_init__(self) -> None:
         check_max_pixels(self.max_image_pixels)
+        if self.records == "preferences" and not self.packing:
+            raise ValueError("records are preferences and packing is off: a pair is two segments of a pack; pack it")
         if not self.worker_timeout > 0:
             raise ValueError(f"worker_timeout is {self.worker_timeout}: expected seconds, more than 0")
         if not 0 <= self.dp_rank < self.dp_size:
@@ -92,7 +98,8 @@ class StreamSettings:
         """What a saved position depends on, as plain values."""
         names = (
             "tiling packing micro_batch_size segment_multiple dp_rank dp_size num_workers seq_length seed "
-            "packing_buffer_size packing_algorithm shuffle_buffer_size max_samples_per_sequence max_image_pixels"
+            "packing_buffer_size packing_algorithm shuffle_buffer_size max_samples_per_sequence max_image_pixels "
+            "records"
         ).split()
         grid = f"{self.geometry.tile}/{self.geometry.patch}/{self.geometry.pinpoints}"
         return {name: getattr(self, name) for name in names} | {"geometry": grid}
@@ -139,7 +146,7 @@ def build_loader(path: str | Path | Sequence[tuple[str | Path, float]], **settin
     return PackLoader(energon, task_encoder, faults, layout, config.worker_timeout)
 
 
-def pack_parts(config: StreamSettings, faults: FaultBoard) -> tuple[ConversationEncoder, PackAssembler]:
+def pack_parts(config: StreamSettings, faults: FaultBoard) -> tuple[RecordEncoder, PackAssembler]:
     """What makes a sample of a conversation, and a micro-batch of a pack."""
     collator = Collator(
         seq_length=config.seq_length,
@@ -151,11 +158,13 @@ def pack_parts(config: StreamSettings, faults: FaultBoard) -> tuple[Conversation
         micro_batch_size=config.micro_batch_size,
         image_mean=config.image_mean,
         image_std=config.image_std,
+        share_pair_images=config.share_pair_images,
     )
     maker = TileMaker(config.geometry, config.decode_device, config.decode_threads, config.max_image_pixels)
-    encoder = ConversationEncoder(
+    conversations = ConversationEncoder(
         config.chat, config.geometry, config.seq_length, config.tiling, config.max_image_pixels
     )
+    encoder = encoder_of(config.records, conversations, config.segment_multiple)
     return encoder, PackAssembler(maker, collator, faults, config.on_bad_image)
 
 

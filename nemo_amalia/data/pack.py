@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nemo_amalia.data.encoding import ConversationEncoder
+    from nemo_amalia.data.encoding import RecordEncoder
     from nemo_amalia.data.epochized import RepeatedFolder
 
+from nemo_amalia.config.schema import RECORDS
 from nemo_amalia.data.image_headers import MAX_PIXELS, check_max_pixels
 
 HELP = "lengths -> an index of packs: exact epochs, fuller packs, a position that any layout can resume"
@@ -28,6 +29,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     pack.add_argument("source", type=Path, help="a folder of prepared shards, or a .yaml with blend_epochized")
     pack.add_argument("--assets", type=Path, required=True, help="a LLaVA-NeXT folder, or a checkpoint's hf folder")
     pack.add_argument("--out", type=Path, required=True, help="the index to write; must not be there yet")
+    pack.add_argument("--records", choices=RECORDS, default="conversations", help="as data.records")
     pack.add_argument("--seq-length", type=int, default=16384, help="tokens of a pack (stage.seq_length)")
     pack.add_argument("--segment-multiple", type=int, default=1, help="2 x parallel.context where that is over 1")
     pack.add_argument("--tiling", action=argparse.BooleanOptionalAction, default=True, help="as stage.tiling")
@@ -44,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.source,
         arguments.assets,
         arguments.out,
+        records=arguments.records,
         seq_length=arguments.seq_length,
         segment_multiple=arguments.segment_multiple,
         tiling=arguments.tiling,
@@ -63,6 +66,7 @@ def make_index(
     out: Path,
     *,
     seq_length: int,
+    records: str = "conversations",
     segment_multiple: int = 1,
     tiling: bool = True,
     max_image_pixels: int = MAX_PIXELS,
@@ -76,7 +80,7 @@ def make_index(
     Raises ValueError on a source, assets or settings that do not work, and when no sample is left.
     """
     from nemo_amalia.data.assets import read_assets
-    from nemo_amalia.data.encoding import ConversationEncoder
+    from nemo_amalia.data.encoding import ConversationEncoder, encoder_of
     from nemo_amalia.data.epochized import read_sources
     from nemo_amalia.data.pack_index import identity_of, settings_of, write_index
     from nemo_amalia.data.pack_windows import WindowPacker
@@ -87,7 +91,9 @@ def make_index(
     sources = read_sources(source)
     identity = identity_of(source, sources)  # before the shards are read: one prepared meanwhile is another
     hf = read_assets(assets)
-    encoder = ConversationEncoder(hf.chat, hf.geometry, seq_length, tiling, max_image_pixels)
+    conversations = ConversationEncoder(hf.chat, hf.geometry, seq_length, tiling, max_image_pixels)
+    encoder = encoder_of(records, conversations, segment_multiple)
+    settings = settings_of(hf.chat, hf.geometry, seq_length, segment_multiple, tiling, max_image_pixels, records)
     book, shards, seconds = _read(sources, encoder, workers, say)
     data = {"identity": identity["identity"], "folder": Path(source).absolute().name, "shards": shards}
     if "sources" not in identity:
@@ -100,7 +106,7 @@ def make_index(
     return write_index(
         out,
         {
-            "settings": settings_of(hf.chat, hf.geometry, seq_length, segment_multiple, tiling, max_image_pixels),
+            "settings": settings,
             "data": data,
             "totals": book.totals(seq_length),
             "examples": book.examples,
@@ -112,7 +118,7 @@ def make_index(
     )
 
 
-def _read(sources: list[RepeatedFolder], encoder: ConversationEncoder, workers: int, say) -> tuple[Any, ...]:
+def _read(sources: list[RepeatedFolder], encoder: RecordEncoder, workers: int, say) -> tuple[Any, ...]:
     """(what every shard of every source holds, the names of the shards, seconds)."""
     from nemo_amalia.data.pack_book import Book
     from nemo_amalia.data.pack_measure import measure_shards
@@ -167,7 +173,8 @@ def describe(head: dict[str, Any], out: Path) -> list[str]:
     packing = seconds["packing"] / max(totals["samples"], 1) * 1e6
     sources = head["data"].get("sources")
     dropped = f"{sum(totals['dropped'].values()):,} dropped" + _reasons(totals["dropped"], " ({})")
-    read = f"{totals['samples_in']:,} samples in {len(head['data']['shards']):,} shards"
+    what = "pairs" if head["settings"].get("records") == "preferences" else "samples"
+    read = f"{totals['samples_in']:,} {what} in {len(head['data']['shards']):,} shards"
     lines = [
         f"{read} of {len(sources)} sources: {totals['samples']:,} packed an epoch, {dropped}"
         if sources
@@ -177,7 +184,7 @@ def describe(head: dict[str, Any], out: Path) -> list[str]:
         f"{totals['packs']:,} packs of {head['settings']['seq_length']:,} tokens, fill {totals['fill']:.2%}",
         f"{totals['tokens']:,} tokens an epoch: {totals['image_tokens']:,} of images, "
         f"{totals['loss_tokens']:,} to learn",
-        f"read in {seconds['reading']:,.1f} s, packed in {seconds['packing']:,.2f} s ({packing:.1f} µs a sample)",
+        f"read in {seconds['reading']:,.1f} s, packed in {seconds['packing']:,.2f} s ({packing:.1f} µs a {what[:-1]})",
         f"{out} ({out.stat().st_size / 1e6:.2f} MB); train with data.pack_index={out} stage.epochs=1",
     ]
     return lines

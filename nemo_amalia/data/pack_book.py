@@ -15,7 +15,7 @@ from nemo_amalia.data.pack_measure import ShardLengths
 from nemo_amalia.data.pack_windows import WindowPacker
 from nemo_amalia.data.packing import padded_length
 
-OF_SAMPLES = ("offsets", "sizes", "lengths", "loss_tokens", "image_tokens")
+OF_SAMPLES = ("offsets", "sizes", "lengths", "tokens", "loss_tokens", "image_tokens")
 
 
 class Book:
@@ -101,16 +101,16 @@ class Book:
                 f"{sum(self.samples_in)} samples in, {self.samples} to pack, {dict(dropped)} dropped; "
                 f"{self.epoch} of an epoch, {len(self.packed)} packed"
             )
-        sums = {name: int(np.asarray(self.columns[name])[self.packed].sum()) for name in OF_SAMPLES[2:]}
+        sums = {name: int(np.asarray(self.columns[name])[self.packed].sum()) for name in OF_SAMPLES[3:]}
         return {
             "samples_in": sum(self.samples_in),
             "dropped": dict(sorted(dropped.items())),
             "samples": len(self.packed),
             "packs": len(self.counts),
-            "tokens": sums["lengths"],
+            "tokens": sums["tokens"],
             "loss_tokens": sums["loss_tokens"],
             "image_tokens": sums["image_tokens"],
-            "fill": sums["lengths"] / (len(self.counts) * seq_length),
+            "fill": sums["tokens"] / (len(self.counts) * seq_length),
         } | ({"repeated_in_a_pack": self.together} if self.together else {})
 
     def arrays(self) -> dict[str, Any]:

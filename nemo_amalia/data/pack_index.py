@@ -30,14 +30,14 @@ from nemo_amalia.data.image_headers import MAX_PIXELS
 FORMAT = "amalia pack index 1"
 HEAD = "head.json"
 ARRAYS = ("counts", "shards", "offsets", "sizes", "lengths")
-BEFORE = {"max_image_pixels": MAX_PIXELS}  # settings that older indexes do not name, and what they were
+BEFORE = {"max_image_pixels": MAX_PIXELS, "records": "conversations"}  # what older indexes do not name
 
 
 @dataclass(frozen=True, slots=True)
 class PackIndex:
     """head: as above. starts: [packs + 1] int64, pack p holds the samples starts[p] to starts[p + 1]. Of each sample,
     in the order of the packs: shards (position in head["data"]["shards"]), offsets and sizes (blocks of 512 bytes of
-    the tar), lengths (tokens, without padding); unsigned, as narrow as they can be.
+    the tar), lengths (tokens, without padding; of a pair those it takes of a pack); unsigned, as narrow as they can be.
     """
 
     head: dict[str, Any]
@@ -58,6 +58,7 @@ def settings_of(
     segment_multiple: int,
     tiling: bool,
     max_image_pixels: int = MAX_PIXELS,
+    records: str = "conversations",
 ) -> dict[str, Any]:
     """What the lengths and the packs depend on, as plain values: of a ChatFormat, an ImageGeometry and a stage."""
     tokenizer = chat.tokenizer
@@ -68,11 +69,15 @@ def settings_of(
         "tile": geometry.tile,
         "patch": geometry.patch,
         "pinpoints": [list(canvas) for canvas in geometry.pinpoints],
-    } | stage_settings(seq_length, segment_multiple, tiling, max_image_pixels)
+    } | stage_settings(seq_length, segment_multiple, tiling, max_image_pixels, records)
 
 
 def stage_settings(
-    seq_length: int, segment_multiple: int, tiling: bool, max_image_pixels: int = MAX_PIXELS
+    seq_length: int,
+    segment_multiple: int,
+    tiling: bool,
+    max_image_pixels: int = MAX_PIXELS,
+    records: str = "conversations",
 ) -> dict[str, Any]:
     """The part of the settings that a run's configuration decides; a launcher can check it without a tokenizer.
 
@@ -84,6 +89,7 @@ def stage_settings(
         "segment_multiple": segment_multiple,
         "tiling": tiling,
         "max_image_pixels": max_image_pixels,
+        "records": records,
     }
 
 

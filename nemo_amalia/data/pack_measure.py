@@ -1,4 +1,4 @@
-"""How long every sample of a shard is: by the ConversationEncoder that training uses, so that it can never differ."""
+"""How long every sample of a shard is: by the encoder that training uses, so that it can never differ."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nemo_amalia.data.cookers import cook_conversation
-from nemo_amalia.data.encoding import ConversationEncoder
+from nemo_amalia.data.encoding import RecordEncoder
 from nemo_amalia.data.records import BLOCK, read_record, sample_offsets
 from nemo_amalia.data.samples import BadSampleError
 
@@ -22,12 +21,14 @@ from nemo_amalia.data.samples import BadSampleError
 class ShardLengths:
     """Samples of one shard that can be trained on, in order; offsets and sizes in blocks of 512 bytes.
 
-    hashes: 64 bits of each sample's name. dropped: the others, by reason. examples: the first message of each reason.
+    lengths: what each takes of a pack (of a pair padding, too). tokens: without padding. hashes: 64 bits of each
+    sample's name. dropped: the others, by reason. examples: the first message of each reason.
     """
 
     offsets: list[int] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
     loss_tokens: list[int] = field(default_factory=list)
     image_tokens: list[int] = field(default_factory=list)
     hashes: list[int] = field(default_factory=list)
@@ -36,7 +37,7 @@ class ShardLengths:
     examples: dict[str, str] = field(default_factory=dict)
 
 
-def measure_shard(folder: Path, shard: str, encoder: ConversationEncoder, excluded: set[str]) -> ShardLengths:
+def measure_shard(folder: Path, shard: str, encoder: RecordEncoder, excluded: set[str]) -> ShardLengths:
     """Reads a shard from its first byte to its last. Raises ValueError when it is not what its index says."""
     found = ShardLengths()
     offsets = sample_offsets(folder / shard)
@@ -48,7 +49,7 @@ def measure_shard(folder: Path, shard: str, encoder: ConversationEncoder, exclud
                 continue
             found.samples_in += 1
             try:
-                sample = encoder(cook_conversation(record))
+                sample = encoder(encoder.cook(record))
             except BadSampleError as error:
                 found.dropped[error.reason] += 1
                 found.examples.setdefault(error.reason, str(error))
@@ -56,9 +57,11 @@ def measure_shard(folder: Path, shard: str, encoder: ConversationEncoder, exclud
             found.offsets.append(start // BLOCK)
             found.sizes.append(-(-(end - start) // BLOCK))
             found.lengths.append(len(sample))
+            found.tokens.append(sum(map(len, sample.segments)))
             # The collator asks for the next token of each: the first one is nobody's next.
-            found.loss_tokens.append(int(np.count_nonzero(sample.loss_mask[1:])))
-            found.image_tokens.append(int(np.count_nonzero(sample.input_ids == encoder.chat.image_token_id)))
+            found.loss_tokens.append(sum(int(np.count_nonzero(s.loss_mask[1:])) for s in sample.segments))
+            image = encoder.chat.image_token_id
+            found.image_tokens.append(sum(int(np.count_nonzero(s.input_ids == image)) for s in sample.segments))
             digest = hashlib.blake2b(record["__key__"].encode(), digest_size=8).digest()
             found.hashes.append(int.from_bytes(digest, "little"))
     finally:
@@ -70,7 +73,7 @@ _job: dict[str, Any] = {}  # what a forked worker inherits
 
 
 def measure_shards(
-    shards: list[tuple[Path, str, set[str]]], encoder: ConversationEncoder, workers: int
+    shards: list[tuple[Path, str, set[str]]], encoder: RecordEncoder, workers: int
 ) -> Iterator[ShardLengths]:
     """The shards, (folder, name, excluded samples), in order; `workers` processes read ahead, a few shards each."""
     if not workers:

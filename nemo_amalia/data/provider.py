@@ -33,6 +33,8 @@ class AmaliaDatasetProvider(DatasetProvider):
     tile: int = 384
     patch: int = 16
     pinpoints: list[list[int]] = field(default_factory=list)
+    records: str = "conversations"
+    share_pair_images: bool = True
     seq_length: int = 16384
     micro_batch_size: int = 1
     segment_multiple: int = 1
@@ -61,6 +63,8 @@ class AmaliaDatasetProvider(DatasetProvider):
         settings = dict(
             geometry=ImageGeometry(self.tile, self.patch, tuple((h, w) for h, w in self.pinpoints)),
             chat=ChatFormat(AutoTokenizer.from_pretrained(self.assets)),
+            records=self.records,
+            share_pair_images=self.share_pair_images,
             seq_length=self.seq_length,
             image_mean=mean,
             image_std=std,

@@ -1,6 +1,6 @@
 """The typed samples of the data path, and the micro-batch.
 
-Legend: B micro-batch size, S sequence length, T tiles of the micro-batch, I images, N segments,
+Legend: B micro-batch size, S sequence length, T tiles of the micro-batch, I images, J images in the text, N segments,
 C = 3 channels (RGB), H = W = tile side in pixels.
 """
 
@@ -28,7 +28,8 @@ class ConversationSample:
 
     messages: chat turns, {"role", "content"}; content is a string (every "<image>" in it is an image) or a
         list of {"type": "image"} and {"type": "text", "text": ...}.
-    images: compressed bytes, in the order of their placeholders.
+    images: compressed bytes, in the order of their placeholders. context: messages at the beginning that are not
+    learned, whoever says them (the prompt of a preference pair).
     """
 
     key: str
@@ -36,6 +37,43 @@ class ConversationSample:
     images: tuple[bytes, ...]
     source: str
     language: str
+    context: int = 0
+
+    @property
+    def conversations(self) -> tuple[ConversationSample, ...]:
+        """What it is tokenised as."""
+        return (self,)
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceSample:
+    """A prompt with two answers to it; prompt, chosen and rejected are chat turns as in ConversationSample.
+
+    images: compressed bytes, in the order of the prompt's placeholders; answers have none.
+    """
+
+    key: str
+    prompt: list[dict[str, Any]]
+    chosen: list[dict[str, Any]]
+    rejected: list[dict[str, Any]]
+    images: tuple[bytes, ...]
+    source: str
+    language: str
+
+    @property
+    def conversations(self) -> tuple[ConversationSample, ...]:
+        """(chosen, rejected), each with the prompt before it."""
+        return tuple(
+            ConversationSample(
+                f"{self.key} ({name})",
+                [*self.prompt, *answer],
+                self.images,
+                self.source,
+                self.language,
+                context=len(self.prompt),
+            )
+            for name, answer in (("chosen", self.chosen), ("rejected", self.rejected))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +98,58 @@ class TokenizedSample:
     def __len__(self) -> int:
         return len(self.input_ids)
 
+    @property
+    def segments(self) -> tuple[TokenizedSample, ...]:
+        """What it becomes in a pack."""
+        return (self,)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedPair:
+    """A preference pair as tokens: two neighbouring segments of one pack, with one set of images.
+
+    chosen, rejected: the prompt with its answer, loss on the answer alone. segment_multiple: what the pack pads each
+    segment to a multiple of. dataset, shard: as TokenizedSample's.
+    """
+
+    key: str
+    chosen: TokenizedSample
+    rejected: TokenizedSample
+    segment_multiple: int = 1
+    dataset: str = ""
+    shard: str = ""
+
+    def __len__(self) -> int:
+        """Tokens of a pack that it takes: both segments, padded."""
+        return sum(-(-len(segment) // self.segment_multiple) * self.segment_multiple for segment in self.segments)
+
+    @property
+    def segments(self) -> tuple[TokenizedSample, ...]:
+        """(chosen, rejected)."""
+        return self.chosen, self.rejected
+
+    @property
+    def source(self) -> str:
+        return self.chosen.source
+
+    @property
+    def images(self) -> tuple[bytes, ...]:
+        return self.chosen.images
+
+    @property
+    def image_sizes(self) -> tuple[tuple[int, int], ...]:
+        return self.chosen.image_sizes
+
+    @property
+    def tiling(self) -> bool:
+        return self.chosen.tiling
+
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Samples that go into one micro-batch together, before their images are decoded."""
+    """Samples, or pairs, that go into one micro-batch together, before their images are decoded."""
 
-    samples: tuple[TokenizedSample, ...]
+    samples: tuple[TokenizedSample | TokenizedPair, ...]
 
     def __len__(self) -> int:
         return sum(len(sample) for sample in self.samples)
@@ -85,8 +169,11 @@ class PackedBatch:
     image_mean, image_std   what normalises them (images.normalise), a number a channel
     image_sizes       [I, 2] int64: (height, width) of the originals
     tiles_per_image   [I] int64, summing to T
-    keys              keys of the samples, in order
-    num_samples       segments that hold a sample; num_image_tokens, num_tokens: without padding
+    keys              keys of the samples, in order; one a pair
+    num_samples       segments that hold a sample, or pairs; num_image_tokens, num_tokens: without padding
+    num_pairs         segments 2i and 2i + 1 are chosen and rejected of pair i; 0: no segment is of a pair
+    image_order       [J] int64: which image stands where in the text, in the order of the placeholders (a pair's images
+                      stand in both of its segments); None: each image once, in order
 
     Without images `tiles` is one zero tile and tiles_per_image is empty (docs/architecture.md, Data): the tower
     runs on it with weight 0, so that no rank waits for a gradient that never comes.
@@ -107,6 +194,8 @@ class PackedBatch:
     num_samples: int
     num_image_tokens: int
     num_tokens: int
+    num_pairs: int = 0
+    image_order: torch.Tensor | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name; no tensor is copied."""

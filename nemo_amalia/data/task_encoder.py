@@ -24,18 +24,26 @@ from megatron.energon import (
 
 from nemo_amalia.data.assembly import PackAssembler, check_policy
 from nemo_amalia.data.cookers import cook_conversation, sample_key
-from nemo_amalia.data.encoding import ConversationEncoder
+from nemo_amalia.data.encoding import RecordEncoder
 from nemo_amalia.data.faults import QUARANTINED, REASONS, FaultBoard
 from nemo_amalia.data.packing import ALGORITHMS, padded_length, shuffled, under_filled
 from nemo_amalia.data.quarantine import Quarantine
-from nemo_amalia.data.samples import BadSampleError, ConversationSample, Pack, PackedBatch, TokenizedSample
+from nemo_amalia.data.samples import (
+    BadSampleError,
+    ConversationSample,
+    Pack,
+    PackedBatch,
+    PreferenceSample,
+    TokenizedPair,
+    TokenizedSample,
+)
 
 
 @edataclass
 class CookedRecord(Sample):
-    """A conversation with Energon's own fields; `failure` instead of it when the record is not one."""
+    """A conversation, or a pair, with Energon's own fields; `failure` instead of it when the record is not one."""
 
-    conversation: ConversationSample | None
+    conversation: ConversationSample | PreferenceSample | None
     failure: BadSampleError | None
 
 
@@ -43,15 +51,15 @@ class CookedRecord(Sample):
 class EncodedRecord(Sample):
     """A tokenised sample with Energon's own fields (the restore key is what a checkpoint remembers)."""
 
-    sample: TokenizedSample
+    sample: TokenizedSample | TokenizedPair
 
 
 @stateless
-def cook_record(record: dict[str, Any]) -> CookedRecord:
-    """A raw record as a conversation, or with what is wrong with it: one place, encode_sample, counts errors."""
+def cook_record(record: dict[str, Any], cook=cook_conversation) -> CookedRecord:
+    """A raw record as `cook` makes it, or with what is wrong with it: one place, encode_sample, counts errors."""
     conversation, failure = None, None
     try:
-        conversation = cook_conversation(record)
+        conversation = cook(record)
     except BadSampleError as error:
         failure = error
     return CookedRecord(
@@ -74,7 +82,7 @@ class AmaliaTaskEncoder(TaskEncoder):
 
     def __init__(
         self,
-        encoder: ConversationEncoder,
+        encoder: RecordEncoder,
         assembler: PackAssembler,
         faults: FaultBoard,
         *,
@@ -89,7 +97,7 @@ class AmaliaTaskEncoder(TaskEncoder):
         super().__init__()
         self.cookers = [Cooker(self._cook)]
         self.quarantine = quarantine
-        self.encoder = encoder
+        self.encoder, self._cooked = encoder, encoder.cook
         self.assembler = assembler
         self.faults = faults
         self.capacity, self.packing_algorithm = capacity, packing_algorithm
@@ -101,7 +109,7 @@ class AmaliaTaskEncoder(TaskEncoder):
     @stateless
     def _cook(self, record: dict[str, Any]) -> CookedRecord:
         self.faults.begin(f"reading {sample_key(record)}")
-        return cook_record(record)
+        return cook_record(record, self._cooked)
 
     @stateless  # nothing in it is random, and to seed every library once a sample costs a quarter of a worker
     def encode_sample(self, record: CookedRecord) -> EncodedRecord:

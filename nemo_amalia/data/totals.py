@@ -20,6 +20,7 @@ from nemo_amalia.data.image_headers import MAX_PIXELS, ImageError, read_header
 
 if TYPE_CHECKING:
     from nemo_amalia.data.chat import ChatFormat
+    from nemo_amalia.data.samples import ConversationSample
 
 VERSION = 1
 FILE = Path(".nv-meta") / "amalia.json"
@@ -161,7 +162,7 @@ def scan(folder: Path, chat: ChatFormat | None = None, tokenizer: str = "", max_
     cannot be read or tokenised are counted in `refused` by reason, as training would drop them. Raises ValueError on a
     shard that is no tar or that holds other numbers than the index says.
     """
-    from nemo_amalia.data.cookers import cook_conversation
+    from nemo_amalia.data.cookers import cook_either
     from nemo_amalia.data.samples import BadSampleError
 
     totals = Totals(text_tokens=0 if chat else None, tokenizer=tokenizer if chat else "")
@@ -170,14 +171,16 @@ def scan(folder: Path, chat: ChatFormat | None = None, tokenizer: str = "", max_
         try:
             for record in _records(folder / shard):
                 try:
-                    sample = cook_conversation(record)
+                    sample = cook_either(record)
                 except BadSampleError as error:
                     totals.samples += 1
                     totals.refused[error.reason] += 1
                     continue
-                totals.add(sample.messages, sample.images, max_pixels)
+                conversations = sample.conversations
+                messages = conversations[0].messages[: conversations[0].context or None]  # of a pair the prompt
+                totals.add(messages, sample.images, max_pixels)
                 if chat:
-                    _count(totals, chat, sample.key, sample.messages, len(sample.images))
+                    _count(totals, chat, conversations)
         except (OSError, tarfile.TarError) as error:
             raise ValueError(f"shard {folder / shard} cannot be read ({error}): make this data set again") from error
         if totals.samples - before != expected:
@@ -204,12 +207,14 @@ def _records(shard: Path) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def _count(totals: Totals, chat: ChatFormat, key: str, messages: list, images: int) -> None:
+def _count(totals: Totals, chat: ChatFormat, conversations: Sequence[ConversationSample]) -> None:
+    """The text tokens of a sample: of its conversation, or of both answers of a pair, each with the prompt."""
     from nemo_amalia.data.samples import BadSampleError
 
+    images = [1] * len(conversations[0].images)  # one token an image, taken off again
     try:
-        ids, _ = chat.encode(messages, [1] * images, key)  # one token an image, taken off again
+        lengths = [len(chat.encode(each.messages, images, each.key, each.context)[0]) for each in conversations]
     except BadSampleError as error:
         totals.refused[error.reason] += 1
     else:
-        totals.text_tokens += len(ids) - images
+        totals.text_tokens += sum(lengths) - len(images) * len(lengths)

@@ -67,6 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--out {arguments.out} cannot be written ({error.strerror}): choose another file") from error
     again = f" ({made.again:,} draws gave a sample again)" if made.again else ""
     print(f"{len(made.seen):,} samples read = {len(made.usable):,} usable + {len(made.faulty):,} refused{again}")
+    pairs = sum(one.pair for one in made.seen)
+    if pairs:
+        print(f"{pairs:,} of them are preference pairs: the chosen answers are checked, packed and shown")
     for finding in made.findings:
         if finding.level != "fine":
             print(f"{finding.level}: {finding.text}")

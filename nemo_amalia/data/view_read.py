@@ -12,21 +12,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megatron.energon import Cooker, TaskEncoder, WorkerConfig, get_loader, get_train_dataset
+from megatron.energon import Cooker, TaskEncoder, WorkerConfig, get_loader, get_train_dataset, stateless
 
 from nemo_amalia.data.assets import Assets
-from nemo_amalia.data.encoding import ConversationEncoder
+from nemo_amalia.data.cookers import cook_either
+from nemo_amalia.data.encoding import ConversationEncoder, PreferenceEncoder
 from nemo_amalia.data.packing import ALGORITHMS, shuffled
-from nemo_amalia.data.samples import BadSampleError, ConversationSample, TokenizedSample
+from nemo_amalia.data.samples import BadSampleError, ConversationSample, PreferenceSample, TokenizedSample
 from nemo_amalia.data.shards import check_folder
-from nemo_amalia.data.task_encoder import cook_record
+from nemo_amalia.data.task_encoder import CookedRecord, cook_record
 
 SLICE = 100  # samples read in a row, as data.max_samples_per_sequence
 
 
 @dataclass
 class Seen:
-    """One sample that was read: `tokens`, or `reason` (one of faults.REASONS) and `message`."""
+    """One sample that was read: `tokens`, or `reason` (one of faults.REASONS) and `message`. Of a preference pair the
+    chosen answer with its prompt, or what is wrong with the pair.
+    """
 
     key: str
     folder: str
@@ -34,17 +37,23 @@ class Seen:
     tokens: TokenizedSample | None = None
     reason: str = ""
     message: str = ""
+    pair: bool = False
 
     def refuse(self, error: BadSampleError) -> None:
         """Training would not take it."""
         self.tokens, self.reason, self.message = None, error.reason, str(error)
 
 
+@stateless
+def _cook(record: dict[str, Any]) -> CookedRecord:
+    return cook_record(record, cook_either)
+
+
 class _Reader(TaskEncoder):
-    """Bytes to conversations; the rest is done outside, where a refusal can be kept."""
+    """Bytes to conversations and pairs; the rest is done outside, where a refusal can be kept."""
 
     decoder = None
-    cookers = [Cooker(cook_record)]
+    cookers = [Cooker(_cook)]
 
 
 def disagreements(assets: Assets) -> list[str]:
@@ -129,11 +138,13 @@ def _rename(seen: Iterable[Seen]) -> None:
 
 
 def _encoded(record: Any, encoder: ConversationEncoder) -> Seen:
-    seen = Seen(record.__key__, str(record.__sources__[0].dataset_path), record.conversation)
+    read, pair = record.conversation, isinstance(record.conversation, PreferenceSample)
+    shown = read.conversations[0] if pair else read
+    seen = Seen(record.__key__, str(record.__sources__[0].dataset_path), shown, pair=pair)
     try:
         if record.failure is not None:
             raise record.failure
-        seen.tokens = encoder(record.conversation)
+        seen.tokens = PreferenceEncoder(encoder)(read).chosen if pair else encoder(read)
     except BadSampleError as error:
         seen.refuse(error)
     return seen

@@ -79,6 +79,7 @@ class AmaliaVLModel(MegatronModule):
         pixel_values: Tensor | None = None,
         image_sizes: Tensor | Sequence[tuple[int, int]] | None = None,
         tiles_per_image: Tensor | Sequence[int] | None = None,
+        image_order: Tensor | Sequence[int] | None = None,
         packed_seq_params: PackedSeqParams | None = None,
         inference_context=None,
         runtime_gather_output: bool | None = None,
@@ -86,7 +87,8 @@ class AmaliaVLModel(MegatronModule):
         """Loss of every token [B, S / CP], or logits [B, S / CP, V / TP] without labels; and the local loss mask.
 
         input_ids, labels, loss_mask [B, S], whole on every rank. pixel_values [T, C, H, W]. image_sizes [I, 2] as
-        (height, width) and tiles_per_image [I] are host values. A training micro-batch without images brings one
+        (height, width), tiles_per_image [I] and image_order [J] (which image stands where in the text; None: each once,
+        in order) are host values. A training micro-batch without images brings one
         zero tile and an empty tiles_per_image; without pixel_values the tower does not run. position_ids are not
         read: positions are counted from 0 in every row, or in every segment of ``packed_seq_params``, whose
         max_seqlen must be its longest segment's. Earlier stages return hidden states.
@@ -95,7 +97,7 @@ class AmaliaVLModel(MegatronModule):
         local = self._local_tokens(input_ids.shape[1], packed_seq_params)
         decoder_input = None
         if self.pre_process:
-            decoder_input = self._embed(input_ids, pixel_values, image_sizes, tiles_per_image)
+            decoder_input = self._embed(input_ids, pixel_values, image_sizes, tiles_per_image, image_order)
             if local is not None:
                 decoder_input = decoder_input.index_select(0, local.to(decoder_input.device))
             if self.config.sequence_parallel:
@@ -124,7 +126,9 @@ class AmaliaVLModel(MegatronModule):
         mine = share_of_tiles(pixel_values, self.tp_group)
         return gather_tiles(self.connector(self.vision_tower(mine)), self.tp_group, pixel_values.shape[0])
 
-    def _embed(self, input_ids: Tensor, pixel_values: Tensor | None, image_sizes, tiles_per_image) -> Tensor:
+    def _embed(
+        self, input_ids: Tensor, pixel_values: Tensor | None, image_sizes, tiles_per_image, image_order
+    ) -> Tensor:
         """Decoder input [S, B, h] of whole rows: text, and image tokens where their placeholders are."""
         embeddings = self.language_model.embedding(input_ids=input_ids, position_ids=None)
         if pixel_values is None:
@@ -133,7 +137,8 @@ class AmaliaVLModel(MegatronModule):
         sizes, tiles = _to_list(image_sizes), _to_list(tiles_per_image)
         if not tiles:
             return without_images(embeddings, encoded, self.image_newline)
-        features = pack_image_features(encoded, sizes, tiles, self.geometry, self.image_newline)
+        order = None if image_order is None else _to_list(image_order)
+        features = pack_image_features(encoded, sizes, tiles, self.geometry, self.image_newline, order)
         return splice(embeddings, input_ids, self.config.image_token_id, features)
 
     def _local_tokens(self, length: int, packed_seq_params: PackedSeqParams | None) -> Tensor | None:

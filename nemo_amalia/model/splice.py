@@ -55,11 +55,13 @@ def pack_image_features(
     tiles_per_image: Sequence[int],
     geometry: ImageGeometry,
     image_newline: Tensor,
+    image_order: Sequence[int] | None = None,
 ) -> Tensor:
     """Tokens of all images in the order in which they stand in the text.
 
-    features [T, n, h], image_sizes (height, width) of each image, image_newline [h] -> [N, h].
-    Raises ValueError when sizes, tiles and features do not fit together.
+    features [T, n, h], image_sizes (height, width) of each image, image_newline [h] -> [N, h]. image_order: which image
+    stands where; one that stands twice (in both answers of a preference pair) gets the gradients of both places, added
+    up. None: each stands once, in order. Raises ValueError when sizes, tiles and features do not fit together.
     """
     per_tile = features.shape[1]
     if per_tile != geometry.tokens_per_tile or sum(tiles_per_image) != features.shape[0]:
@@ -72,13 +74,22 @@ def pack_image_features(
         order = token_order(geometry, int(height), int(width), int(tiles))
         orders.append(torch.where(order < 0, NEWLINE, order + first * per_tile))
         first += int(tiles)
-    index = torch.cat(orders)
+    index = torch.cat(orders if image_order is None else _in_text(orders, image_order))
     if features.is_cuda:
         index = index.pin_memory().to(features.device, non_blocking=True)
     tokens = features.flatten(0, 1).index_select(0, index.clamp(min=0))
     # Not a row of the gathered table: the newline's gradient is then one reduction in fp32, and not thousands of
     # additions into one bf16 row.
     return torch.where((index < 0)[:, None], image_newline.to(tokens.dtype), tokens)
+
+
+def _in_text(orders: list[Tensor], image_order: Sequence[int]) -> list[Tensor]:
+    if sorted(set(image_order)) != list(range(len(orders))):
+        raise ValueError(
+            f"image_order names the images {sorted(set(image_order))} and the micro-batch has {len(orders)}: "
+            "each must stand in the text"
+        )
+    return [orders[image] for image in image_order]
 
 
 def splice(embeddings: Tensor, token_ids: Tensor, image_token_id: int, image_features: Tensor) -> Tensor:

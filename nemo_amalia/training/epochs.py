@@ -22,7 +22,9 @@ def settle_steps(run: RunConfig) -> str | None:
     if run.data.pack_index is None:
         return None
     head = read_head(run.data.pack_index)
-    wanted = stage_settings(run.stage.seq_length, segment_multiple(run), run.stage.tiling, run.data.max_image_pixels)
+    wanted = stage_settings(
+        run.stage.seq_length, segment_multiple(run), run.stage.tiling, run.data.max_image_pixels, run.data.records
+    )
     refuse_other(run.data.pack_index, head, wanted, Path(run.data.path))
     if run.stage.epochs is None:
         return None

@@ -81,6 +81,7 @@ def model_inputs(batch: PackedBatch, with_images: bool) -> dict:
         "pixel_values": normalise(move(batch.tiles), batch.image_mean, batch.image_std) if with_images else None,
         "image_sizes": batch.image_sizes,
         "tiles_per_image": batch.tiles_per_image,
+        "image_order": batch.image_order,
         "packed_seq_params": packed,
     }
 

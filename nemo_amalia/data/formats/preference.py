@@ -43,6 +43,10 @@ def convert(row: Any, folder: Path, options: ReadOptions) -> dict[str, Any]:
     else:
         prompt = _messages(prompt, "user")
         chosen, rejected = _after(prompt, chosen), _after(prompt, rejected)
+    for name, answer in (("chosen", chosen), ("rejected", rejected)):
+        if answer and answer[0]["role"] != "assistant":
+            turn = f"the {answer[0]['role']}'s turn {plain_text(answer[0])[:60]!r}"
+            raise BadRecordError("other_prompt", f"has in {name} {turn}, which is not the prompt's")
     if not prompt or prompt[-1]["role"] != "user":
         raise BadRecordError("messages", "has no prompt that ends with the user's turn")
     if chosen == rejected:

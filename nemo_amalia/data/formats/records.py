@@ -17,6 +17,7 @@ REASONS = {
     "image": "a picture is unreadable, truncated, or of a kind that training refuses",
     "placeholders": "its <image> placeholders are not as many as its pictures",
     "no_answer": "nothing to learn: no answer, or an empty one",
+    "other_prompt": "chosen and rejected do not answer the same prompt",
     "same_answers": "the chosen and the rejected answer are equal",
     "duplicate": "an earlier record has the same text and the same pictures",
 }

@@ -10,7 +10,7 @@ from imports import SOURCES, run
 from sources import chat, llava_source, turns, write_json, write_parquet
 
 from nemo_amalia import cli
-from nemo_amalia.data.cookers import cook_conversation
+from nemo_amalia.data.cookers import cook_conversation, cook_preference
 from nemo_amalia.data.import_folder import manifest
 from nemo_amalia.data.loader import build_loader
 from nemo_amalia.data.shards import check_folder
@@ -68,9 +68,10 @@ def test_preference_pairs_keep_prompt_chosen_and_rejected(tmp_path):
     run("preference", write_parquet(tmp_path / "p.parquet", rows), tmp_path / "out")
     stored = records(tmp_path / "out")
     for index, (key, record) in enumerate(stored.items()):
-        sample, raw = cook_conversation(record), json.loads(record["json"])
+        sample, raw = cook_preference(record), json.loads(record["json"])
         assert (key, sample.language) == (f"teste-00000-{index:09d}", "pt-BR")
-        assert [m["role"] for m in sample.messages] == ["user"] and len(sample.images) == 1
+        assert [m["role"] for m in sample.prompt] == ["user"] and len(sample.images) == 1
+        assert (sample.chosen, sample.rejected) == (raw["chosen"], raw["rejected"])
         assert raw["chosen"] == chat(index)[1:] and raw["rejected"] == chat(index + 50)[1:]
     assert index == 3
 

@@ -61,6 +61,27 @@ def test_counts_that_do_not_fit():
         token_order(GEOMETRY, 100, 100, 3)
 
 
+def test_an_image_that_stands_twice_gets_the_gradients_of_both_places():
+    """Equal to the same image given twice: bit-equal tokens; sums of two numbers, which no order changes."""
+    sizes, order = [(100, 100), (31, 90)], [0, 1, 0, 1]
+    features, tiles, newline = batch(sizes)
+    got = pack_image_features(features, sizes, tiles, GEOMETRY, newline, order)
+    apart = torch.cat([features.detach()] * 2).requires_grad_()
+    want = pack_image_features(apart, sizes * 2, tiles * 2, GEOMETRY, newline)
+    assert torch.equal(got, want)
+    weights = torch.randn(got.shape, generator=torch.Generator().manual_seed(1))
+    mine = torch.autograd.grad((got * weights).sum(), (features, newline))
+    theirs = torch.autograd.grad((want * weights).sum(), (apart, newline))
+    assert torch.equal(mine[0], theirs[0][: sum(tiles)] + theirs[0][sum(tiles) :]) and torch.equal(mine[1], theirs[1])
+
+
+@pytest.mark.parametrize("order", [[0, 0], [0, 2], [0, 1, 2], [], [0, -1]])
+def test_an_order_of_other_images_is_refused(order):
+    features, tiles, newline = batch([(100, 100), (31, 90)])
+    with pytest.raises(ValueError, match="the micro-batch has 2: each must stand in the text"):
+        pack_image_features(features, [(100, 100), (31, 90)], tiles, GEOMETRY, newline, order)
+
+
 def test_splice_fills_placeholders_in_order():
     ids = torch.tensor([[1, 9, 9, 2], [9, 3, 4, 9]])
     text = torch.randn(4, 2, WIDTH, requires_grad=True)  # [S, B, h]
