@@ -51,7 +51,8 @@ def measure_shard(folder: Path, shard: str, encoder: ConversationEncoder, exclud
                 sample = encoder(cook_conversation(record))
             except BadSampleError as error:
                 found.dropped[error.reason] += 1
-                found.examples.setdefault(error.reason, str(error))
+                key = record["__key__"]  # of a mix, it does not say which folder
+                found.examples.setdefault(error.reason, str(error).replace(key, f"{folder.name}/{key}", 1))
                 continue
             found.offsets.append(start // BLOCK)
             found.sizes.append(-(-(end - start) // BLOCK))

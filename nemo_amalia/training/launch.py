@@ -18,6 +18,7 @@ from nemo_amalia.training.console import CONSOLE_VARIABLE
 from nemo_amalia.training.data_position import check_position
 from nemo_amalia.training.epochs import settle_steps
 from nemo_amalia.training.one_run import claim, end_with_parent
+from nemo_amalia.training.resumed_schedule import check_schedule
 
 
 def inside_a_job() -> bool:
@@ -32,6 +33,7 @@ def launch(run: RunConfig, overrides: list[str]) -> int:
     check_places(run)
     check_position(run, ranks)
     settle_steps(run)
+    check_schedule(run)
     claim(run.run_dir, keep=False)
     threads = run.launch.threads or max(1, (os.cpu_count() or 1) // ranks)
     logs = Path(run.run_dir) / "logs"

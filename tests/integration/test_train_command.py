@@ -55,6 +55,8 @@ def test_two_ranks_train_and_say_so(folder):
     assert [m["step"] for m in metrics] == [1, 2] and all(0 < m["pack_fill"] <= 1 for m in metrics)
     assert list((folder / "good" / "tensorboard").glob("events.*"))
     assert (folder / "good" / "checkpoints" / "hf" / "tokenizer.json").is_file()
+    longer = train(folder, "data", "good", 9)  # what Bridge saved is what is compared, before a rank starts
+    assert longer.returncode == 2 and "goes on after step 2 of a run with stage.train_steps=2 (now 9)" in longer.stderr
 
 
 @pytest.mark.slow
