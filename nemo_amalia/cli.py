@@ -52,7 +52,8 @@ def parser(with_data: bool = False) -> argparse.ArgumentParser:
     train.add_argument("overrides", nargs="*", metavar="key=value", help="see conf/ and nemo_amalia/config/schema.py")
     data = commands.add_parser("data", help="shards: the mix, importing, packing, looking at them")
     if with_data:
-        below = data.add_subparsers(dest="data_command", required=True, metavar="command")
+        data.set_defaults(run=lambda _: data.print_help() or 2)  # `amalia data` alone: what there is
+        below = data.add_subparsers(dest="data_command", metavar="command")
         for module in DATA_COMMANDS.values():
             importlib.import_module(module).add_command(below)
     return top
@@ -152,8 +153,8 @@ COMMANDS = {"import": run_import, "export": run_export, "train": run_train, "dat
 def main(argv: list[str] | None = None) -> int:
     """Entry of the ``amalia`` command. Errors a user can mend are one line on stderr and exit code 2."""
     words = sys.argv[1:] if argv is None else argv
-    arguments = parser(with_data=words[:1] == ["data"]).parse_args(words)
     try:
+        arguments = parser(with_data=words[:1] == ["data"]).parse_args(words)
         return COMMANDS[arguments.command](arguments)
     except ValueError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

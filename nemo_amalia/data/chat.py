@@ -16,6 +16,11 @@ import numpy as np
 
 from nemo_amalia.data.samples import BadSampleError
 
+CLOSE = (
+    "either the template must write it after every answer, or the tokenizer's eos_token must be what the template "
+    "writes there"
+)
+
 
 class ChatFormat:
     """Encodes conversations for one tokenizer.
@@ -137,8 +142,7 @@ class ChatFormat:
             if close < 0:
                 raise BadSampleError(
                     f"sample {key}: the chat template does not close message {index} with "
-                    f"{self.end_of_turn!r}; "
-                    "set the tokenizer's eos_token to the token that ends a turn",
+                    f"{self.end_of_turn!r}: {CLOSE}",
                     "chat_template",
                 )
             if turn[len(prompt) : close].strip():

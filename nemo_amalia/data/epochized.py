@@ -16,7 +16,10 @@ from typing import Any
 from nemo_amalia.data.shards import check_folder
 
 KEYS = ("path", "repetitions", "split_part", "subflavors")  # of a source; subflavors change no token
-MAKE = "`amalia data mix root=DIR blend=epochized out={path}`"
+MAKE = (
+    "`amalia data mix stage=sft root={root} blend=epochized missing=skip out={path}` "
+    "(with the stage or mix, root and missing of the first command)"
+)
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,14 @@ class RepeatedFolder:
     repetitions: Fraction = Fraction(1)
 
 
-def read_sources(path: str | Path) -> list[RepeatedFolder]:
+def read_sources(path: str | Path, called: str = "data.path") -> list[RepeatedFolder]:
     """The folders that a data.path names: of a folder itself, of a metadataset those of its training split, in order.
 
-    A metadataset inside another multiplies, as in Energon. Raises ValueError, in one line, for what has no epoch (a
-    weighted blend), for settings of a source that an index cannot keep, and for folders that are not ready.
+    A metadataset inside another multiplies, as in Energon. called: where the user wrote the path. Raises ValueError, in
+    one line, for what has no epoch (a weighted blend), for settings of a source that an index cannot keep, and for
+    folders that are not ready.
     """
-    sources = _read(check_folder(path), Fraction(1), ())
+    sources = _read(check_folder(path, called), Fraction(1), ())
     folders = [source.folder for source in sources]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice is not None:
@@ -54,7 +58,7 @@ def _read(path: Path, repetitions: Fraction, within: tuple[Path, ...]) -> list[R
         _check_keys(entry, where)
         # As Energon has it: relative to the file. normpath: faults name the folder, and Energon takes `..` out, too.
         inner = Path(os.path.normpath(path.parent / entry["path"]))
-        found += _read(check_folder(inner), repetitions * _number(entry, where), (*within, path))
+        found += _read(check_folder(inner, where), repetitions * _number(entry, where), (*within, path))
     return found
 
 
@@ -73,7 +77,7 @@ def _entries(path: Path) -> list[Any]:
     if "blend" in train or "datasets" in train:
         raise ValueError(
             f"{path} mixes several folders by weight: that has no epoch to make packs of. Write repetitions with "
-            f"{_make(path)}, or take one folder of shards"
+            f"{_make(path, train.get('blend'))}, or take one folder of shards"
         )
     if "path" in train:
         return [train]
@@ -102,5 +106,9 @@ def _number(entry: dict[str, Any], where: str) -> Fraction:
     return Fraction(str(value))  # as it is written: 0.29 of 100 samples are 29, and 0.29 * 100 is less
 
 
-def _make(path: Path) -> str:
-    return MAKE.format(path=path.with_name(f"{path.stem}-epochized.yaml"))
+def _make(path: Path, blend: Any = None) -> str:
+    """The command that writes it. blend: sources of a weighted one; its root is where the first of them lies."""
+    first = blend[0] if isinstance(blend, list) and blend and isinstance(blend[0], dict) else {}
+    known = isinstance(first.get("path"), str)
+    root = os.path.normpath(path.parent / first["path"] / "..") if known else "DIR"
+    return MAKE.format(root=root, path=path.with_name(f"{path.stem}-epochized.yaml"))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from nemo_amalia.data.image_geometry import ImageGeometry
 from nemo_amalia.data.image_headers import MAX_PIXELS, ImageError, ImageHeader, pillow_limit, read_header
 
 DALI_BATCH = 16  # images whose pixels are in memory together
+NO_CAUSE = re.compile(r"^Failed to decode sample #\d+\s*:")  # before DALI's cause, which may be empty
 
 # One pipeline serves every TileMaker of a process. What a forked child inherits has no threads there, and
 # DALI's __del__ waits for them for ever: the child keeps it, so that its garbage collector never gets to it.
@@ -200,5 +202,6 @@ def _build_pipeline(device: str, num_threads: int):
 
 def _first_line(error: Exception) -> str:
     text = str(error).rpartition("encountered:")[2]  # DALI puts the cause last
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:160]}" if lines else type(error).__name__
+    lines = [NO_CAUSE.sub("", line).strip() for line in text.splitlines()]
+    cause = next((line[:160] for line in lines if line), "")
+    return f"{type(error).__name__}: {cause}" if cause else type(error).__name__

@@ -108,10 +108,10 @@ class ImportFolder:
             return
         begun = json.loads(file.read_text())
         for name in sorted(begun.keys() | settings.keys()):
-            was = begun.get(name, BEFORE.get(name))
-            if was != settings.get(name):
+            was, now = begun.get(name, BEFORE.get(name)), settings.get(name)
+            if was != now:
                 raise ValueError(
-                    f"{self.folder} was begun with {name} {was} and this command has {settings.get(name)}: "
+                    f"{self.folder} was begun with {name} {_said(was)} and this command has {_said(now)}: "
                     "give what it was begun with, or another --out"
                 )
 
@@ -264,6 +264,19 @@ def _digest(sample: Mapping[str, Any]) -> bytes:
     for part in (json.dumps(texts).encode(), *sample["images"]):
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.digest()
+
+
+def _said(value: Any, most: int = 3) -> str:
+    """A setting in words; of files their names and sizes, a folder's being 0."""
+    if not isinstance(value, list | tuple):
+        return "none" if value in (None, "") else str(value)
+    words = [str(item) if isinstance(item, str) else _file_said(*item) for item in value]
+    more = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more or "none"
+
+
+def _file_said(name: str, size: int) -> str:
+    return f"{name} ({size:,} bytes)" if size else name
 
 
 def _line(content: Mapping[str, Any]) -> bytes:

@@ -44,8 +44,10 @@ class ImportSettings:
             raise ValueError(f"format {self.format!r} is not known: expected one of {', '.join(FORMATS)}")
         if not KEY.fullmatch(self.source) or len(self.source) > 60:
             raise ValueError(f"--source {self.source!r} begins the keys: at most 60 letters, digits, - and _")
-        if self.shard_megabytes <= 0 or self.limit < 0:
-            raise ValueError(f"--shard-megabytes {self.shard_megabytes} and --limit {self.limit} must be positive")
+        if not self.shard_megabytes > 0:
+            raise ValueError(f"--shard-megabytes {self.shard_megabytes:g} must be positive, as in 500")
+        if self.limit < 0:
+            raise ValueError(f"--limit {self.limit}: expected a number of records, or 0 for all")
         check_max_pixels(self.max_image_pixels, "--max-image-pixels")
         if self.images is not None and not Path(self.images).is_dir():
             raise ValueError(f"--images {self.images} is no folder: give the one below which the pictures lie")
@@ -82,7 +84,7 @@ def import_sources(
         counts = folder.counts()
         if not counts["out"]:
             raise ValueError(
-                f"no sample came out of {counts['in']:,} records ({_reasons(counts)}): see {out}/{DROPPED}"
+                f"no sample came out of {counts['in']:,} records ({_reasons(counts['dropped'])}): see {out}/{DROPPED}"
             )
         folder.finish()
         return counts
@@ -146,17 +148,18 @@ def _language(row: dict[str, Any], default: str) -> str:
 
 def _check_share(folder: ImportFolder, max_bad: float) -> None:
     counts = folder.counts()
-    bad = sum(counts["dropped"].values()) - counts["dropped"].get("duplicate", 0)
+    reasons = {name: count for name, count in counts["dropped"].items() if name != "duplicate"}
+    bad = sum(reasons.values())
     if bad > max_bad * folder.read:
         raise ValueError(
-            f"{bad:,} of {folder.read:,} records are bad ({_reasons(counts)}), more than --max-bad {max_bad:g}: "
+            f"{bad:,} of {folder.read:,} records are bad ({_reasons(reasons)}), more than --max-bad {max_bad:g}: "
             f"see {folder.folder / DROPPED}, then mend the source and choose another --out, "
             "or run the same command with a higher --max-bad"
         )
 
 
-def _reasons(counts: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts["dropped"].items()) or "nothing dropped"
+def _reasons(dropped: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in dropped.items()) or "nothing dropped"
 
 
 def source_files(form: Format, paths: list[Path]) -> list[Path]:

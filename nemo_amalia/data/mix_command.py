@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_amalia.data.mix import Row, measure, plan, shares
-from nemo_amalia.data.mix_file import Mix, Source, mix_path, read_mix
+from nemo_amalia.data.mix import Row, measure, plan
+from nemo_amalia.data.mix_file import Mix, mix_path, read_mix
+from nemo_amalia.data.mix_table import Absent, absent_lines, notes, table
 from nemo_amalia.data.shards import PREPARE, write_blend, write_epochized
 from nemo_amalia.data.totals import read_totals, scan, shard_counts
 
@@ -22,20 +22,11 @@ USAGE = """Prints what a stage's data sets amount to, beside the paper, from the
   weights=tokens     shares count tokens, not samples
   shares=paper       shares are proportional to the paper's samples, not to those that are there
   passes=2           a run of two passes: repetitions double
-  missing=skip       write out= without what is missing
+  missing=skip       write out= without what is missing, and count that instead of listing it
   scan=true          read the shards of data sets that have no totals, once
   tokenizer=DIR      with scan=true: count their text tokens with it
 """
 WORDS = ("stage", "mix", "root", "out", "blend", "weights", "shares", "passes", "missing", "scan", "tokenizer")
-
-
-@dataclass(frozen=True)
-class Absent:
-    """A source that cannot be used: its folder is missing, empty or not prepared."""
-
-    source: Source
-    reason: str
-    command: str
 
 
 def add_command(subparsers: argparse._SubParsersAction) -> None:
@@ -47,11 +38,20 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="*", metavar="key=value")
+    for word in WORDS:
+        parser.add_argument(f"--{word}", action=_Dashed, help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
+class _Dashed(argparse.Action):
+    """`--out FILE`, as other commands have it: says how it is written here."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        raise ValueError(f"{option_string} {values}: amalia data mix takes {self.dest}={values}, without --")
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the table; writes out= where it is given."""
+    """Prints what is missing, then the table; writes out= where it is given."""
     words = parse_words(arguments.words)
     changes = {key: words[key] for key in ("weights", "shares") if key in words}
     mix = read_mix(words["mix"] if "mix" in words else mix_path(words.get("stage", "sft")), **changes)
@@ -63,10 +63,12 @@ def run(arguments: argparse.Namespace) -> int:
         refuse_shares(mix)
     rows, absent = survey(mix, root, words.get("scan") == "true", words.get("tokenizer"))
     rows = plan(mix, rows, _passes(words)) if rows else rows
-    print("\n".join(table(mix, rows)))
-    print("\n".join(notes(mix, rows, absent, unlisted(mix, root))))
+    skip = words.get("missing") == "skip"
+    lines = [] if skip else absent_lines(absent)  # first: what is seen last is the table
+    lines += [*table(mix, rows), *notes(mix, rows, absent, unlisted(mix, root), skip)]
+    print("\n".join(lines))
     if "out" in words:
-        write(words["out"], rows, absent, root, words.get("missing") == "skip", epochized)
+        write(words["out"], rows, absent, root, skip, epochized)
         print(f"written to {words['out']}: amalia train data.path={words['out']} ...")
         if epochized:
             print(f"its packs, ahead: amalia data pack {words['out']} --assets HF_FOLDER --out INDEX")
@@ -81,8 +83,9 @@ def parse_words(words: Iterable[str]) -> dict[str, str]:
         if not equals or not value:
             raise ValueError(f"{word!r} is not key=value: as in stage=sft root=DIR")
         if key not in WORDS:
-            near = difflib.get_close_matches(key, WORDS, n=1, cutoff=0.5)
-            raise ValueError(f"unknown word {key!r}: {f'did you mean {near[0]}?' if near else ', '.join(WORDS)}")
+            near = difflib.get_close_matches(key, WORDS, n=1, cutoff=0.6)
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(WORDS)}"
+            raise ValueError(f"unknown word {key!r}: {hint}")
         found[key] = value
     if "root" not in found:
         raise ValueError("root=DIR is needed: the folder that holds a prepared folder for each data set")
@@ -163,92 +166,6 @@ def unlisted(mix: Mix, root: Path) -> list[str]:
     known = {source.name for source in mix.sources}
     prepared = (path.name for path in root.iterdir() if (path / ".nv-meta").is_dir())
     return sorted(name for name in prepared if name not in known and not name.startswith("."))
-
-
-def table(mix: Mix, rows: list[Row]) -> list[str]:
-    """Lines: a category, its sources below it, all in the mix's order; the last one is the whole."""
-    share = shares(rows)
-    paper = sum(source.samples for source in mix.sources)
-    width = max(len(label) for label in (*mix.categories, *(f"  {source.name}" for source in mix.sources)))
-    heads = ("samples", "paper's", "epochs", "share %", "paper %", "text tok", "image tok", "tokens %")
-    lines = [" " * width + "".join(f"{head:>11}" for head in heads)]
-    for category, printed in mix.categories.items():
-        listed = sum(source.samples for source in mix.sources if source.category == category)
-        own = [row for row in rows if row.source.category == category]
-        lines.append(_line(category, width, own, listed, f"{printed:.1f}", share))
-        lines += [
-            _line(
-                f"  {row.source.name}",
-                width,
-                [row],
-                row.source.samples,
-                f"{100 * row.source.samples / paper:.2f}",
-                share,
-            )
-            for row in own
-        ]
-    return [*lines, _line("all", width, rows, paper, f"{sum(mix.categories.values()):.1f}", share)]
-
-
-def _line(label: str, width: int, rows: list[Row], listed: int, printed: str, share) -> str:
-    """Sums over rows. Tokens are those of the run: a folder's, times its epochs."""
-    samples = sum(row.available for row in rows)
-    epochs = f"{sum(row.draws for row in rows) / samples:.2f}" if samples else "-"
-    of_draws = f"{100 * sum(share[row.source.name][0] for row in rows):.2f}"
-    of_tokens = [share[row.source.name][1] for row in rows]
-    percent = f"{100 * sum(of_tokens):.2f}" if None not in of_tokens and rows else "-"
-    text = _sum([row.text_tokens for row in rows], rows, all(row.text_counted for row in rows))
-    image = _sum([row.image_tokens for row in rows], rows, all(row.size_step == 1 for row in rows))
-    cells = (short(samples), short(listed), epochs, of_draws, printed, text, image, percent)
-    return f"{label:<{width}}" + "".join(f"{cell:>11}" for cell in cells)
-
-
-def _sum(values: list[float | None], rows: list[Row], exact: bool) -> str:
-    if not rows or None in values:
-        return "-" if not rows else "?"
-    return ("" if exact else "~") + short(sum(value * row.epochs for value, row in zip(values, rows, strict=True)))
-
-
-def short(number: float) -> str:
-    """4,657 or 4.66M or 2.00B."""
-    for size, suffix in ((1e9, "B"), (1e6, "M")):
-        if number >= size:
-            return f"{number / size:.2f}{suffix}"
-    return f"{number:,.0f}"
-
-
-def notes(mix: Mix, rows: list[Row], absent: list[Absent], others: list[str]) -> list[str]:
-    """What the table does not say: how it was counted, what is missing and the command for it."""
-    lines = [
-        f"weights={mix.weights} shares={mix.shares}: share % is of samples drawn; tokens are those drawn in the run."
-    ]
-    if not all(row.text_counted for row in rows):
-        lines.append(
-            f"~ text: {mix.text.characters_per_token:g} characters a token and {mix.text.tokens_per_turn:g} tokens a "
-            "turn; scan=true tokenizer=DIR counts them."
-        )
-    if any(row.size_step > 1 for row in rows):
-        lines.append(f"~ image: of sizes rounded to {max(row.size_step for row in rows)} pixels and less.")
-    unfit = [f"{r.source.name} ({r.unfit} samples, {r.unreadable} images)" for r in rows if r.unfit or r.unreadable]
-    if unfit:
-        lines.append(f"counted above, and dropped or refused by training: {', '.join(unfit)}")
-    unknown = [row.source.name for row in rows if row.text_tokens is None]
-    if unknown:
-        lines.append(f"? no totals beside the index of {', '.join(unknown)}: scan=true makes them.")
-    if mix.paper.text_tokens:
-        lines.append(f"the paper gives {short(mix.paper.text_tokens)} text tokens in all, and no image tokens.")
-    if others:
-        lines.append(f"prepared folders that the mix does not name, left out: {', '.join(others)}")
-    if absent:
-        listed = sum(source.samples for source in mix.sources)
-        part = sum(each.source.samples for each in absent) / listed
-        lines.append(f"missing: {len(absent)} of {len(mix.sources)} sources, {100 * part:.1f} % of the paper's samples")
-        width = max(len(each.source.name) for each in absent)
-        lines += [
-            f"  {each.source.name:<{width}}  {each.reason}; {each.source.source}; make it: {each.command}"
-            for each in absent
-        ]
-    return lines
 
 
 def write(out: str, rows: list[Row], absent: list[Absent], root: Path, skip: bool, epochized: bool) -> None:

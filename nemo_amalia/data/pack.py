@@ -88,7 +88,7 @@ def make_index(
     _check(seq_length, segment_multiple, workers, out)
     check_max_pixels(max_image_pixels, "--max-image-pixels")
     packer = WindowPacker(seq_length, segment_multiple, window, algorithm)
-    sources = read_sources(source)
+    sources = read_sources(source, "SOURCE")
     identity = identity_of(source, sources)  # before the shards are read: one prepared meanwhile is another
     hf = read_assets(assets)
     conversations = ConversationEncoder(hf.chat, hf.geometry, seq_length, tiling, max_image_pixels)
@@ -191,11 +191,12 @@ def describe(head: dict[str, Any], out: Path) -> list[str]:
 
 
 def _of_sources(sources: list[dict[str, Any]], repeated: int) -> list[str]:
-    """A line each: samples that can be packed, their repetitions, and samples of an epoch."""
+    """A line each: samples that can be packed, their repetitions, samples of an epoch, and what was dropped."""
     width = max((len(source["name"]) for source in sources), default=0)
     lines = [
         f"  {source['name']:<{width}}  {source['samples_in'] - sum(source['dropped'].values()):>9,} x "
         f"{float(Fraction(source['repetitions'])):<5g} = {source['samples']:>9,}"
+        + _reasons(source["dropped"], "  dropped: {}")
         for source in sources
     ]
     return lines + ([f"{repeated:,} samples share a pack with their own repetition"] if repeated else [])

@@ -52,7 +52,8 @@ def measure_shard(folder: Path, shard: str, encoder: RecordEncoder, excluded: se
                 sample = encoder(encoder.cook(record))
             except BadSampleError as error:
                 found.dropped[error.reason] += 1
-                found.examples.setdefault(error.reason, str(error))
+                key = record["__key__"]  # of a mix, it does not say which folder
+                found.examples.setdefault(error.reason, str(error).replace(key, f"{folder.name}/{key}", 1))
                 continue
             found.offsets.append(start // BLOCK)
             found.sizes.append(-(-(end - start) // BLOCK))

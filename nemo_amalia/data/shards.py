@@ -109,11 +109,19 @@ def _write_tars(
 
 
 def sample_parts(key: str, sample: Mapping[str, Any]) -> list[tuple[str, bytes]]:
-    """(file name, bytes) of a sample's json and of its images. Raises ValueError on bytes that are no image."""
+    """(file name, bytes) of a sample's json and of its images. Raises ValueError, naming both, on bytes that are no
+    image.
+    """
     content = {name: sample.get(name, "") for name in ("messages", "source", "language")}
     content |= {name: sample[name] for name in EXTRA if name in sample}
     parts = [(f"{key}.json", json.dumps(content, ensure_ascii=False).encode())]
-    return parts + [(f"{key}.{i}.{image_suffix(data)}", data) for i, data in enumerate(sample["images"])]
+    for number, data in enumerate(sample["images"]):
+        try:
+            parts.append((f"{key}.{number}.{image_suffix(data)}", data))
+        except ValueError as error:
+            remedy = "leave the sample out (`amalia data import` drops and counts such samples)"
+            raise ValueError(f"image {number} of sample {key}: {error}; {remedy}") from error
+    return parts
 
 
 def add_parts(tar: tarfile.TarFile, parts: Sequence[tuple[str, bytes]]) -> None:
@@ -132,7 +140,8 @@ def image_suffix(data: bytes) -> str:
     for magic, suffix in MAGIC:
         if data.startswith(magic):
             return suffix
-    raise ValueError(f"{len(data)} bytes starting with {data[:8]!r} are no image: expected JPEG, PNG, WebP or GIF")
+    start = f" starting with {data[:8]!r}" if data else ""
+    raise ValueError(f"{len(data)} bytes{start} are no image: expected JPEG, PNG, WebP or GIF")
 
 
 def prepare_folder(folder: Path) -> None:
@@ -147,14 +156,14 @@ def prepare_folder(folder: Path) -> None:
         raise RuntimeError(f"energon prepare left no dataset.yaml in {folder}: {output.getvalue()[-500:]}")
 
 
-def check_folder(folder: str | Path) -> Path:
-    """The absolute folder of prepared shards, or the metadataset file, given.
+def check_folder(folder: str | Path, called: str = "data.path") -> Path:
+    """The absolute folder of prepared shards, or the metadataset file, given. called: where the user wrote it.
 
     Raises ValueError when it is missing, empty, or not prepared, with the command that mends it.
     """
     path = Path(folder).absolute()
     if not path.exists():
-        raise ValueError(f"data folder {path} does not exist: check data.path")
+        raise ValueError(f"data folder {path} does not exist: check {called}")
     if path.is_file():
         if path.suffix not in (".yaml", ".yml"):
             raise ValueError(f"{path} is a file: expected a folder of shards or a metadataset .yaml")
@@ -208,7 +217,7 @@ def _write_metadataset(kind: str, name: str, sources: Sequence[tuple[str | Path,
             raise ValueError(
                 f"{name} of {folder} is {number}: {name.rstrip('s')}s must be positive; leave the folder out instead"
             )
-        entries.append({"path": str(check_folder(folder)), name: number})
+        entries.append({"path": str(check_folder(folder, "the folders of the blend")), name: number})
     if not entries:
         raise ValueError("the blend names no folder: give at least one")
     content = {

@@ -11,6 +11,9 @@ from nemo_amalia.data.import_folder import MANIFEST, manifest, sha256_of
 
 def verify(folder: Path) -> tuple[int, int]:
     """Reads every shard again. Gives (shards, bytes). Raises ValueError that names what differs."""
+    if not folder.is_dir():
+        seen = "is a file" if folder.exists() else "does not exist"
+        raise ValueError(f"folder {folder} {seen}: give one that `amalia data import --out` wrote")
     lines = manifest(folder)
     if not lines:
         raise ValueError(f"{folder} has no finished shard in a {MANIFEST}: only `amalia data import` writes one")

@@ -100,7 +100,7 @@ def read(source: str | Path, encoder: ConversationEncoder, number: int, seed: in
     source: a folder of prepared shards, read at most once, or a metadataset .yaml, of which `number` samples are drawn
     by its weights; those that come again are counted and left out. Raises ValueError when it is neither.
     """
-    path = check_folder(source)
+    path = check_folder(source, "SOURCE")
     blended = path.is_file()
     dataset = get_train_dataset(
         str(path),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nemo_amalia.data.chat import ChatFormat
+from nemo_amalia.data.chat import CLOSE, ChatFormat
 
 WORDS = ("pergunta1", "resposta1", "pergunta2", "resposta2")
 
@@ -50,7 +50,7 @@ def template_findings(chat: ChatFormat) -> list[Finding]:
         found.append(Finding("system", "look", f"The chat template puts {added!r} before every conversation: meant?"))
     if chat.end_of_turn not in after_first or chat.end_of_turn not in after_last:
         said = f"The chat template does not close every answer with {chat.end_of_turn}: "
-        said += f"{after_first!r} follows the first and {after_last!r} the last."
+        said += f"{after_first!r} follows the first and {after_last!r} the last: {CLOSE}."
         found.append(Finding("end_of_turn", "wrong", said))
     fine = f"The chat template marks answers ({before!r}), closes them and adds no system prompt."
     return found or [Finding("template", "fine", fine)]

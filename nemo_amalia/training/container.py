@@ -29,6 +29,7 @@ from nemo_amalia.data.provider import AmaliaDatasetProvider
 from nemo_amalia.model.freeze import ModuleLearningRates
 from nemo_amalia.model.provider import AmaliaVLModelProvider
 from nemo_amalia.training.data_position import data_state, starts_anew
+from nemo_amalia.training.resumed_schedule import warmup_steps
 
 
 def build_container(run: RunConfig, model: AmaliaVLModelProvider, assets: Path, backend: str) -> ConfigContainer:
@@ -185,10 +186,9 @@ def learning_rates(run: RunConfig) -> ModuleLearningRates:
 def scheduler(run: RunConfig) -> SchedulerConfig:
     """Warm-up, then constant or cosine over train_steps, also when stop_after ends the run earlier."""
     stage = run.stage
-    warmup = min(round(stage.warmup_fraction * stage.train_steps), stage.train_steps - 1)
     return SchedulerConfig(
         lr_decay_style=stage.schedule,
-        lr_warmup_iters=warmup,
+        lr_warmup_iters=warmup_steps(stage),
         lr_decay_iters=stage.train_steps,
         max_steps=stage.train_steps,
         start_weight_decay=run.optim.weight_decay,

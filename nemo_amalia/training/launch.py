@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
@@ -15,6 +17,8 @@ from nemo_amalia.data.shards import check_folder
 from nemo_amalia.training.console import CONSOLE_VARIABLE
 from nemo_amalia.training.data_position import check_position
 from nemo_amalia.training.epochs import settle_steps
+from nemo_amalia.training.one_run import claim, end_with_parent
+from nemo_amalia.training.resumed_schedule import check_schedule
 
 
 def inside_a_job() -> bool:
@@ -29,6 +33,8 @@ def launch(run: RunConfig, overrides: list[str]) -> int:
     check_places(run)
     check_position(run, ranks)
     settle_steps(run)
+    check_schedule(run)
+    claim(run.run_dir, keep=False)
     threads = run.launch.threads or max(1, (os.cpu_count() or 1) // ranks)
     logs = Path(run.run_dir) / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -45,7 +51,9 @@ def launch(run: RunConfig, overrides: list[str]) -> int:
     if not _gpus():
         environment["TORCHDYNAMO_DISABLE"] = "1"
     with open(logs / "torchrun.log", "ab") as log:
-        job = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        # SIGTERM: torchrun passes it on, and the ranks save a checkpoint.
+        stop = partial(end_with_parent, signal.SIGTERM)
+        job = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, preexec_fn=stop)
         return _follow(job, console, logs)
 
 

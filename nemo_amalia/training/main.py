@@ -12,6 +12,7 @@ from nemo_amalia.config.compose import CONF, check_overrides, register_schema, t
 from nemo_amalia.config.validate import validate
 from nemo_amalia.platform import prepare
 from nemo_amalia.training.console import Console
+from nemo_amalia.training.one_run import claim, end_with_parent
 
 
 def slurm_environment() -> None:
@@ -30,6 +31,8 @@ def run_rank(values) -> None:
     console.redirect_libraries()
     try:
         validate(run, world)
+        if rank == 0:
+            claim(run.run_dir)
         backend = prepare()
         from nemo_amalia.training.run import train
 
@@ -45,6 +48,8 @@ def run_rank(values) -> None:
 
 def main() -> None:
     """Hydra's part: NeMo's hydra_runner composes conf/ with the command line and calls run_rank."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        end_with_parent()
     slurm_environment()
     check_overrides([word for word in sys.argv[1:] if not word.startswith("-")])
     prepare()

@@ -23,6 +23,7 @@ from nemo_amalia.training.counts import StepCounts
 from nemo_amalia.training.data_faults import DataFaults
 from nemo_amalia.training.data_position import check_position
 from nemo_amalia.training.epochs import settle_steps
+from nemo_amalia.training.resumed_schedule import check_schedule
 from nemo_amalia.training.sft import SFTStep
 
 
@@ -53,6 +54,7 @@ def prepare_run(run: RunConfig, console: Console, backend: str) -> tuple[ConfigC
     model = read_provider(run.model.checkpoint)
     check_model_layout(run, model)
     check_position(run, int(os.environ.get("WORLD_SIZE", 1)))
+    check_schedule(run)
     assets = keep_assets(run, console.rank)
     container = build_container(run, model, assets, backend)
     counts = StepCounts()

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from launcher import launch
@@ -32,12 +34,15 @@ def folder(tmp_path_factory):
     return place
 
 
-def train(folder, data, name, steps):
+def command_of(folder, data, name, steps):
     command = [sys.executable, "-m", "nemo_amalia.cli", "train", "stage=sft_demo", "parallel=tp2", "precision=fp32"]
     command += [f"model.checkpoint={folder}/checkpoint", f"data.path={folder}/{data}", f"run_dir={folder}/{name}"]
     command += ["stage.seq_length=256", "stage.global_batch_size=2", f"stage.train_steps={steps}", "data.num_workers=1"]
-    command += ["launch.ranks=2", "logging.interval=1", "data.packing_buffer_size=8"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400)
+    return command + ["launch.ranks=2", "logging.interval=1", "data.packing_buffer_size=8"]
+
+
+def train(folder, data, name, steps):
+    return subprocess.run(command_of(folder, data, name, steps), capture_output=True, text=True, timeout=400)
 
 
 def test_two_ranks_train_and_say_so(folder):
@@ -50,6 +55,8 @@ def test_two_ranks_train_and_say_so(folder):
     assert [m["step"] for m in metrics] == [1, 2] and all(0 < m["pack_fill"] <= 1 for m in metrics)
     assert list((folder / "good" / "tensorboard").glob("events.*"))
     assert (folder / "good" / "checkpoints" / "hf" / "tokenizer.json").is_file()
+    longer = train(folder, "data", "good", 9)  # what Bridge saved is what is compared, before a rank starts
+    assert longer.returncode == 2 and "goes on after step 2 of a run with stage.train_steps=2 (now 9)" in longer.stderr
 
 
 @pytest.mark.slow
@@ -58,3 +65,42 @@ def test_a_bad_sample_stops_both_ranks_with_one_line(folder):
     errors = [line for line in done.stdout.splitlines() if line.startswith("error:")]
     assert done.returncode != 0 and len(errors) == 1
     assert "sem-imagem" in errors[0]
+
+
+@pytest.mark.slow
+def test_kill_9_of_the_command_ends_its_ranks_and_meanwhile_nobody_else_writes(folder):
+    command = command_of(folder, "data", "killed", 400) + ["checkpoint.save_interval=2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    metrics = folder / "killed" / "metrics.jsonl"
+    until(lambda: metrics.is_file() and len(metrics.read_text().splitlines()) > 3, 300)
+    second = train(folder, "data", "killed", 400)
+    assert second.returncode != 0 and "is being written by process" in second.stdout + second.stderr
+    process.kill()
+    process.wait()
+    until(lambda: not ranks_of(folder / "killed"), 90)
+    done = len(metrics.read_text().splitlines())
+    third = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert third.stdout.readline().startswith("[sft] resumed after step ")
+    until(lambda: len(metrics.read_text().splitlines()) > done + 1, 300)
+    third.terminate()
+    third.communicate(timeout=100)
+    until(lambda: not ranks_of(folder / "killed"), 90)
+
+
+def until(holds, seconds):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def ranks_of(run_dir):
+    """Pids of processes that were started with this run_dir."""
+    return [p for p in Path("/proc").glob("[0-9]*") if f"run_dir={run_dir}" in command_line(p)]
+
+
+def command_line(process):
+    try:
+        return (process / "cmdline").read_text()
+    except OSError:
+        return ""

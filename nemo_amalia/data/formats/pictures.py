@@ -27,11 +27,11 @@ def pictures_of(value: Any, folder: Path, max_pixels: int) -> list[bytes]:
 
 def _bytes_of(item: Any, folder: Path) -> bytes:
     if isinstance(item, dict):
-        item = item["bytes"] if item.get("bytes") else item.get("path")
+        item = item.get("bytes") or item.get("path") or item.get("bytes")  # b"" is an image that is broken, not missing
     if isinstance(item, bytes):
         return item
     if not isinstance(item, str) or not item:
-        raise BadRecordError("missing_image", f"has no picture where one should be, but {str(item)[:60]!r}")
+        raise BadRecordError("missing_image", f"has no picture where one should be, but {repr(item)[:60]}")
     if "://" in item:
         raise BadRecordError("missing_image", f"names the address {item[:80]}: download the pictures first")
     return read_picture(folder, item)

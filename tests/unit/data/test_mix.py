@@ -152,15 +152,18 @@ def test_the_table_of_real_shards(capsys, root, mix_file):
     characters = sum(len(f"pergunta {i}?") + len("resposta " * 3 + str(i)) for i in range(12))
     assert lines["tallyqa"][5] == f"~{characters / 4 + 24 * 5:,.0f}"
     assert float(lines["tallyqa"][6].replace(",", "")) >= 12 * 577  # exact: no ~
-    assert "pt_ocr  missing; " in out and "make it: amalia-data pt_ocr run" in out
-    assert "missing: 1 of 4 sources, 16.9 % of the paper's samples" in out
+    assert out.startswith("  pt_ocr  missing; ") and "make it: amalia-data pt_ocr run" in out.splitlines()[0]
+    last = "missing: 1 of 4 sources, 16.9 % of the paper's samples (their commands are above)"
+    assert out.splitlines()[-1] == last  # what is seen last is the table and its notes
 
 
 def test_the_blend_is_written_and_read(capsys, root, mix_file, tmp_path):
     mine, out = mix_file(), tmp_path / "new" / "blend.yaml"
     code, _, err = amalia(capsys, f"mix={mine}", f"root={root}", f"out={out}")
     assert code == 2 and "1 of the mix's sources are missing (pt_ocr)" in err and not out.exists()
-    code, _, _ = amalia(capsys, f"mix={mine}", f"root={root}", f"out={out}", "missing=skip")
+    code, said, _ = amalia(capsys, f"mix={mine}", f"root={root}", f"out={out}", "missing=skip")
+    assert "make it" not in said and said.splitlines()[-2].startswith("missing: 1 of 4 sources")
+    assert said.splitlines()[-1].startswith(f"written to {out}")
     written = yaml.safe_load(out.read_text())["splits"]["train"]["blend"]
     assert code == 0
     assert {entry["path"].rpartition("/")[2]: entry["weight"] for entry in written} == pytest.approx(
@@ -258,6 +261,8 @@ def test_what_is_unfit_or_rounded_is_said(capsys, mix_file, tmp_path):
         (["root=.", "stage=sft", "mix=a"], "exclude each other"),
         (["root=.", "mix=nowhere.yaml"], "mix file nowhere.yaml cannot be read"),
         (["root=.", "outt=a"], "did you mean out?"),
+        (["root=.", "frob=1"], "unknown word 'frob': expected one of stage, mix, root"),
+        (["stage=sft", "--out", "x.yaml", "root=."], "--out x.yaml: amalia data mix takes out=x.yaml"),
         (["root=.", "weights=token"], "weights is 'token': expected samples or tokens"),
         (["root=.", "shares=mine"], "expected realised or paper"),
         (["root=.", "scan=yes"], "scan=yes: expected true or false"),

@@ -185,7 +185,7 @@ def test_the_command_prints_what_it_made(tmp_path, assets, capsys):
     assert main(words) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "20 samples in 2 shards: 19 packed, 1 dropped (1 too_long)"
-    assert lines[1].startswith("  too_long: sample shard-000000.tar/s-00000 has ")
+    assert lines[1].startswith("  too_long: sample bad/shard-000000.tar/s-00000 has ")
     assert lines[-1].endswith(f"train with data.pack_index={out} stage.epochs=1")
     assert main(words) == 2
     assert capsys.readouterr().err == f"error: {out} is there already: choose another name, or remove it\n"
@@ -200,7 +200,10 @@ def test_the_command_prints_what_it_made(tmp_path, assets, capsys):
         ({"workers": -1}, "--workers is -1"),
         ({"window": 0}, "a window of 0 samples"),
         ({"algorithm": "worst"}, "--algorithm is 'worst': choose one of best_fit_decreasing, balanced"),
-        ({"seq_length": 10}, "no sample of .* can be trained on: 50 too_long; sample shard-000000.tar/s-00000 has"),
+        (
+            {"seq_length": 10},
+            "no sample of .* can be trained on: 50 too_long; sample data/shard-000000.tar/s-00000 has",
+        ),
     ],
 )
 def test_what_cannot_be_packed_leaves_nothing(folder, assets, tmp_path, changes, text):
