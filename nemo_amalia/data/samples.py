@@ -107,6 +107,8 @@ class PackedBatch:
     num_samples: int
     num_image_tokens: int
     num_tokens: int
+    num_pairs: int = 0
+    image_order: torch.Tensor | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields by name; no tensor is copied."""
