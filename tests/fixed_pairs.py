@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from fixed_batches import SEQ_LENGTH, SHAPES, FixedBatches
+from fixed_batches import SHAPES, FixedBatches
 
-PAIRS_A_PACK = 2
+PAIRS_A_PACK, SEQ_LENGTH = 2, 576
 END = 2  # <|im_end|> of tests.tiny_hf
 
 

@@ -45,9 +45,12 @@ def run_config(checkpoint, run_dir, *, layout=None, steps=10, batch=4, packing=T
 
 def dpo_config(checkpoint, run_dir, *, reference="in_memory", preference=None, **options):
     """run_config as stage dpo; preference: fields of PreferenceConfig."""
+    from fixed_pairs import SEQ_LENGTH
+
     from nemo_amalia.config import schema
 
     run = run_config(checkpoint, run_dir, **options)
+    run.stage.seq_length = SEQ_LENGTH
     run.stage.name, run.stage.reference = "dpo", reference
     run.stage.preference = schema.PreferenceConfig(**(preference or {}))
     return run

@@ -16,14 +16,18 @@ LAYOUTS = {"TP2+SP": Layout(tp=2, sp=True), "PP2": Layout(pp=2), "CP2": Layout(c
 
 def fixed_shards(provider):
     """{name: the packs of that name}, as reference_run takes them."""
-    from fixed_pairs import PAIRS_A_PACK, collated, pairs
+    from fixed_pairs import PAIRS_A_PACK, SEQ_LENGTH, collated, pairs
 
     from nemo_amalia.data.collator import Collator
 
     geometry = provider.image_geometry()
     drawn = pairs(geometry, provider.image_token_id, 260, 8 * PAIRS_A_PACK)
     collate = Collator(
-        seq_length=288, pad_token_id=0, image_token_id=provider.image_token_id, geometry=geometry, segment_multiple=4
+        seq_length=SEQ_LENGTH,
+        pad_token_id=0,
+        image_token_id=provider.image_token_id,
+        geometry=geometry,
+        segment_multiple=4,
     )
     groups = [drawn[start : start + PAIRS_A_PACK] for start in range(0, len(drawn), PAIRS_A_PACK)]
     halves = {f"shard-{n}": groups[4 * n : 4 * n + 4] for n in range(2)}

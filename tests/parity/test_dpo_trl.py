@@ -8,12 +8,10 @@ times beta that is the absolute 1e-6 that they may also differ by. A flipped sig
 moves them by 1e-2 and more.
 """
 
-from dataclasses import dataclass
-
 import pytest
 from launcher import launch
 
-BETA, RATE, STEPS, SEQ_LENGTH = 0.1, 1e-3, 3, 640
+BETA, RATE, STEPS = 0.1, 1e-3, 3
 REL, REWARD_ABS = 1e-5, 1e-6
 # name -> (DPOConfig of TRL, PreferenceConfig of ours, pairs a step)
 CASES = {
@@ -101,73 +99,6 @@ def trl_run(source, out, settings, pairs_a_step):
     return batches[:STEPS], [entry | {"loss": float(loss)} for entry, loss in zip(figures, losses, strict=True)]
 
 
-@dataclass
-class Recorded:
-    """A stream of what TRL's collator gave, as packs of one pair; built inside the rank, where Megatron is."""
-
-    batches: list
-    geometry: object
-    image_token_id: int
-    dataloader_type: str | None = "external"
-
-    def build_datasets(self, context):
-        return self.stream(), None, None
-
-    def stream(self):
-        for batch in self.batches:
-            pairs = len(batch["input_ids"]) // 2
-            for index in range(pairs):
-                yield self.pack(batch, index, pairs)
-
-    def pack(self, batch, index, pairs):
-        from fixed_pairs import collated
-
-        from nemo_amalia.data.collator import Collator
-
-        collate = Collator(
-            seq_length=SEQ_LENGTH, pad_token_id=0, image_token_id=self.image_token_id, geometry=self.geometry
-        )
-        answers = [self.answer(batch, index + side * pairs) for side in (0, 1)]
-        return collated(collate, [((answers[0][0], answers[1][0]), answers[0][1])])
-
-    def answer(self, batch, row):
-        """(TokenizedSample, tiles) of one row; the pixels are TRL's own, as the bytes that they came from."""
-        import numpy as np
-
-        from nemo_amalia.data.samples import TokenizedSample
-
-        real = batch["attention_mask"][row].bool()
-        tokens = [int((ids == self.image_token_id).sum()) for ids in batch["input_ids"]]
-        sizes = [(int(w), int(h)) for h, w in batch["image_sizes"]]
-        first, owner = 0, 0  # images of the rows before
-        while owner < row:
-            first, owner = first + self.images_in(sizes[first:], tokens[owner]), owner + 1
-        own = range(first, first + self.images_in(sizes[first:], tokens[row]))
-        tiles = []
-        for image in own:
-            pixels = batch["pixel_values"][image][: self.geometry.num_tiles(*sizes[image])] * 127.5 + 127.5
-            tiles.append(pixels.round().byte())
-            assert (pixels - pixels.round()).abs().max() < 1e-3
-        sample = TokenizedSample(
-            key=f"trl/{row} (chosen)",
-            source="trl",
-            input_ids=batch["input_ids"][row][real].numpy().astype(np.int32),
-            loss_mask=batch["completion_mask"][row][real].numpy().astype(np.uint8),
-            images=(b"",) * len(own),
-            image_sizes=tuple(sizes[image] for image in own),
-            tiling=True,
-        )
-        return sample, tiles
-
-    def images_in(self, sizes, tokens):
-        """How many of the next images make up this many tokens."""
-        for number, (width, height) in enumerate(sizes, start=1):
-            tokens -= self.geometry.num_tokens(width, height)
-            if not tokens:
-                return number
-        raise AssertionError("TRL's tokens fit no whole number of images")
-
-
 def import_source(folder):
     from pathlib import Path
 
@@ -182,6 +113,7 @@ def ours(folder, cases):
 
     import torch
     from training_runs import dpo_config, train_fixed
+    from trl_batches import SEQ_LENGTH, TRLBatches
 
     from nemo_amalia.config import schema
     from nemo_amalia.training.run import read_provider
@@ -195,7 +127,7 @@ def ours(folder, cases):
         run.stage.learning_rates = schema.LearningRates(RATE, RATE, RATE)
         run.optim.clip_grad = 1e9
         batches = torch.load(f"{folder}/{name}.pt")
-        stream = Recorded(batches, provider.image_geometry(), provider.image_token_id)
+        stream = TRLBatches(batches, provider.image_geometry(), provider.image_token_id)
         results[name] = train_fixed(run, dataset=stream)
     return results
 
