@@ -109,5 +109,5 @@ def failures(checkpoint, folder):
 
 def test_what_cannot_be_trained_on_is_named(checkpoint, tmp_path):
     nan, conversations = launch(failures, 1, {"checkpoint": checkpoint, "folder": str(tmp_path)})[0]
-    assert "at step 2; its micro-batch holds the pairs pair/000000, pair/000001" in nan and "\n" not in nan
+    assert "at step 2; its micro-batch holds the pairs pair/000008, pair/000009:" in nan and "\n" not in nan
     assert "needs preference pairs" in conversations and "fixed/000000" in conversations

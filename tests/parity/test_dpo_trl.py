@@ -127,7 +127,8 @@ def ours(folder, cases):
         run.stage.learning_rates = schema.LearningRates(RATE, RATE, RATE)
         run.optim.clip_grad = 1e9
         batches = torch.load(f"{folder}/{name}.pt")
-        stream = TRLBatches(batches, provider.image_geometry(), provider.image_token_id)
+        geometry, image = provider.image_geometry(), provider.image_token_id
+        stream = TRLBatches(batches=batches, geometry=geometry, image_token_id=image)
         results[name] = train_fixed(run, dataset=stream)
     return results
 
