@@ -14,6 +14,7 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
   amalia import --hf DIR --out CKPT                  a LLaVA-NeXT folder -> Megatron checkpoint
   amalia import --vision DIR --llm DIR --out CKPT    SigLIP + Llama, with a fresh connector: how stage 1 starts
   amalia train stage=alignment model.checkpoint=CKPT data.path=DIR run_dir=DIR [key=value ...]
+  amalia reference --checkpoint CKPT --data DIR      log-probabilities of the reference, for stage=dpo: FILE.parquet
   amalia export --checkpoint CKPT --out DIR          Megatron checkpoint -> folder that transformers loads
   amalia data mix stage=sft root=DIR [out=mix.yaml]  the data sets of a stage against the paper's, and their blend
   amalia data view SOURCE --assets HF --out P.html   shards as a page: tiles, tokens, loss, packs, what looks wrong
@@ -50,6 +51,13 @@ def parser(with_data: bool = False) -> argparse.ArgumentParser:
     give.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet, or is empty")
     train = commands.add_parser("train", help="train a stage, here or as a rank of torchrun or Slurm")
     train.add_argument("overrides", nargs="*", metavar="key=value", help="see conf/ and nemo_amalia/config/schema.py")
+    refer = commands.add_parser(
+        "reference", help="the reference's log-probabilities of preference pairs, for stage=dpo"
+    )
+    refer.add_argument("--checkpoint", type=Path, required=True, help="what stage dpo will start from")
+    refer.add_argument("--data", type=Path, required=True, help="the pairs: what its data.path will be")
+    refer.add_argument("--out", type=Path, help="default: beside the data, DIR.reference.parquet")
+    refer.add_argument("overrides", nargs="*", metavar="key=value", help="as for train: parallel, precision, stage")
     data = commands.add_parser("data", help="shards: the mix, importing, packing, looking at them")
     if with_data:
         data.set_defaults(run=lambda _: data.print_help() or 2)  # `amalia data` alone: what there is
@@ -142,12 +150,34 @@ def run_train(arguments: argparse.Namespace) -> int:
     return launch(compose(arguments.overrides), arguments.overrides)
 
 
+def run_reference(arguments: argparse.Namespace) -> int:
+    """amalia reference: as run_train, with forward passes for the ranks' work."""
+    from nemo_amalia.config.compose import compose
+    from nemo_amalia.training.launch import inside_a_job
+    from nemo_amalia.training.reference_launch import launch_reference, reference_overrides
+
+    overrides = reference_overrides(arguments.checkpoint, arguments.data, arguments.out, arguments.overrides)
+    if inside_a_job():
+        import runpy
+
+        sys.argv = [sys.argv[0], *overrides]
+        runpy.run_module("nemo_amalia.training.reference_main", run_name="__main__")
+        return 0
+    return launch_reference(compose(overrides), overrides)
+
+
 def run_data(arguments: argparse.Namespace) -> int:
     """amalia data <command>."""
     return arguments.run(arguments)
 
 
-COMMANDS = {"import": run_import, "export": run_export, "train": run_train, "data": run_data}
+COMMANDS = {
+    "import": run_import,
+    "export": run_export,
+    "train": run_train,
+    "reference": run_reference,
+    "data": run_data,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -43,12 +43,29 @@ def run_config(checkpoint, run_dir, *, layout=None, steps=10, batch=4, packing=T
     )
 
 
-def train_fixed(run, *, save=False, packs=8, poison_step=0, callbacks=()):
-    """Train on the fixed stream; the reporter's metrics by step (an empty list on other ranks)."""
+def dpo_config(checkpoint, run_dir, *, reference="in_memory", preference=None, **options):
+    """run_config as stage dpo; preference: fields of PreferenceConfig."""
+    from fixed_pairs import SEQ_LENGTH
+
+    from nemo_amalia.config import schema
+
+    run = run_config(checkpoint, run_dir, **options)
+    run.stage.seq_length = SEQ_LENGTH
+    run.stage.name, run.stage.reference = "dpo", reference
+    run.stage.preference = schema.PreferenceConfig(**(preference or {}))
+    return run
+
+
+def train_fixed(run, *, save=False, packs=8, poison_step=0, callbacks=(), dataset=None, conversations=False):
+    """Train on the fixed stream; the reporter's metrics by step (an empty list on other ranks).
+
+    dataset: another stream than fixed_batches' (for stage dpo: fixed_pairs', unless ``conversations``).
+    """
     import os
 
     import torch.distributed as dist
     from fixed_batches import FixedBatches
+    from fixed_pairs import FixedPairs
     from megatron.bridge.training.finetune import finetune
 
     from nemo_amalia.training.console import Console
@@ -59,7 +76,8 @@ def train_fixed(run, *, save=False, packs=8, poison_step=0, callbacks=()):
     rank = int(os.environ["RANK"])
     Path(run.run_dir).mkdir(parents=True, exist_ok=True)
     container, step, ours = prepare_run(run, Console(run.run_dir, rank), "gloo")
-    container.dataset = FixedBatches(
+    fixed = FixedPairs if run.stage.name == "dpo" and not conversations else FixedBatches
+    container.dataset = dataset or fixed(
         packs=packs,
         packing=run.stage.packing,
         vocabulary=260,  # special tokens are below 4 in tests.tiny_hf

@@ -55,17 +55,21 @@ def check_whole(iteration: str | Path) -> None:
             raise _torn(iteration, f"{name} has {path.stat().st_size:,} bytes of at least {size:,}")
 
 
-def _data_files(iteration: Path) -> dict[str, int]:
-    """Data files of a torch_dist checkpoint and the bytes that its index expects in each at least."""
+def stored_parts(iteration: Path) -> list[tuple[str, int, int]]:
+    """(file, offset, length) in bytes of everything that the index of a torch_dist checkpoint has."""
     try:
         with open(iteration / ".metadata", "rb") as index:
             parts = _IndexReader(index).load().storage_data.values()
-            ends = [(part.relative_path, part.offset + part.length) for part in parts]
+            return [(part.relative_path, part.offset, part.length) for part in parts]
     except Exception as error:  # a pickle that ends early raises whatever it was about to read
         raise _torn(iteration, f".metadata cannot be read, {type(error).__name__}") from error
+
+
+def _data_files(iteration: Path) -> dict[str, int]:
+    """Data files of a torch_dist checkpoint and the bytes that its index expects in each at least."""
     sizes: dict[str, int] = {}
-    for name, end in ends:
-        sizes[name] = max(sizes.get(name, 0), end)
+    for name, offset, length in stored_parts(iteration):
+        sizes[name] = max(sizes.get(name, 0), offset + length)
     return sizes
 
 

@@ -11,6 +11,9 @@ SCHEDULES = ("constant", "cosine")
 PACKING_ALGORITHMS = ("best_fit_decreasing", "balanced")  # of data/packing.py
 RECORDS = ("conversations", "preferences")  # of data/encoding.py
 MODULES = ("tower", "connector", "decoder")
+PREFERENCE_STAGE = "dpo"  # the stage.name that trains on pairs
+PREFERENCE_LOSSES = ("sigmoid", "ipo", "robust")
+REFERENCES = ("precomputed", "in_memory")
 
 
 @dataclass
@@ -20,6 +23,22 @@ class LearningRates:
     tower: float = 0.0
     connector: float = 0.0
     decoder: float = 0.0
+
+
+@dataclass
+class PreferenceConfig:
+    """The loss of a pair, with the names of NeMo RL and TRL (training/preference_loss.py has the formulas).
+
+    Pairs' mixed preference objective (MPO, arXiv 2411.10442) is preference + quality + sft.
+    """
+
+    preference_loss: str = "sigmoid"  # of PREFERENCE_LOSSES
+    reference_policy_kl_penalty: float = 0.1  # beta
+    label_smoothing: float = 0.0  # share of labels that may be wrong; sigmoid: conservative DPO, robust: robust DPO
+    preference_loss_weight: float = 1.0
+    quality_loss_weight: float = 0.0  # BCO pair, MPO's quality term
+    sft_loss_weight: float = 0.0  # of the chosen answer, MPO's generation term
+    length_normalised: bool = False  # log ratios a token, not summed; ipo always is
 
 
 @dataclass
@@ -39,6 +58,9 @@ class StageConfig:
     seq_length: int = MISSING  # tokens of a pack, or the longest sample where packing is off
     tiling: bool = True  # False: thumbnail only (the paper's "Tiles 1")
     packing: bool = True
+    preference: PreferenceConfig = field(default_factory=PreferenceConfig)  # read by stage dpo alone, as all below
+    reference: str = "precomputed"  # of REFERENCES: a file of `amalia reference`, or a frozen second model
+    reference_file: str | None = None  # None: beside the data (reference_file of training/reference_file.py)
 
 
 @dataclass

@@ -2,12 +2,23 @@
 
 from pathlib import Path
 
-from nemo_amalia.config.schema import MODULES, PACKING_ALGORITHMS, RECORDS, SCHEDULES, DataConfig, RunConfig
+from nemo_amalia.config.schema import (
+    MODULES,
+    PACKING_ALGORITHMS,
+    PREFERENCE_STAGE,
+    RECORDS,
+    SCHEDULES,
+    DataConfig,
+    RunConfig,
+)
+from nemo_amalia.config.validate_preference import validate_preference
 
 
 def validate(run: RunConfig, world_size: int) -> None:
     """Raise ValueError with what was seen, what was expected and what to do. Reads no weights."""
     _stage(run)
+    if run.stage.name == PREFERENCE_STAGE:
+        validate_preference(run)
     _data(run)
     _layout(run, world_size)
     _places(run)

@@ -11,9 +11,10 @@ import torch
 from megatron.bridge.training.callbacks import Callback, CallbackContext
 from megatron.bridge.training.utils.pg_utils import get_pg_collection
 
-from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
 from nemo_amalia.training.console import Console
 from nemo_amalia.training.counts import StepCounts
+from nemo_amalia.training.grad_norms import module_grad_norms
 
 
 def is_reporter() -> bool:
@@ -26,7 +27,8 @@ class Progress(Callback):
 
     metrics.jsonl and the trackers (TensorBoard, W&B, MLflow) carry: loss (mean over loss tokens), grad_norm, lr of each
     module, tokens_per_second, pack_fill (tokens over capacity), samples, tokens, image_tokens, tiles, all of the whole
-    global batch.
+    global batch. Stage dpo: loss is the mean over pairs, and samples counts pairs; beside them what DPOStep reports and
+    grad_norm of each module.
     """
 
     def __init__(self, console: Console, run: RunConfig, counts: StepCounts):
@@ -62,13 +64,19 @@ class Progress(Callback):
         now = time.perf_counter()
         seconds, self._step_begin = now - self._step_begin, now
         counts = self.counts.take(get_pg_collection(context.model).dp)
+        norms = {}
+        if self.stage.name == PREFERENCE_STAGE:
+            norms = module_grad_norms(context.model, context.optimizer, float(context.grad_norm or 0.0))
         if not is_reporter():
             return
         step = context.state.train_state.step + 1
+        loss, *others = (context.loss_dict or {"loss": float("nan")}).items()
         record = {
             "step": step,
-            "loss": float(_mean_loss(context.loss_dict)),
+            "loss": float(loss[1]),
+            **{name: float(value) for name, value in others},
             "grad_norm": float(context.grad_norm or 0.0),
+            **{f"grad_norm/{name}": norm for name, norm in norms.items()},
             **{f"lr/{name}": rate for name, rate in self._rates.items()},
             "seconds": seconds,
             "tokens_per_second": counts.tokens / seconds,
@@ -86,10 +94,10 @@ class Progress(Callback):
     def _write(self, context: CallbackContext, record: dict) -> None:
         with open(self.metrics, "a") as out:
             out.write(json.dumps(record) + "\n")
-        # Loss and gradient norm go to the trackers by Bridge's own log.
+        # Bridge's own log takes to the trackers what the step reports, and the gradient norm of the whole model.
         names = ("pack_fill", "tokens_per_second", "samples", "image_tokens", "tiles")
         values = {f"data/{name}": record[name] for name in names}
-        values |= {name: value for name, value in record.items() if name.startswith("lr/")}
+        values |= {name: value for name, value in record.items() if name.startswith(("lr/", "grad_norm/"))}
         state = context.state
         if state.tensorboard_logger is not None:
             for name, value in values.items():
@@ -103,9 +111,12 @@ class Progress(Callback):
         done = record["step"] - self._first_step
         left = (now - self._begin) / done * (self.total - record["step"])
         rate = max((value for name, value in record.items() if name.startswith("lr/")), default=0.0)
+        pairs = ""
+        if "rewards/margins" in record:
+            pairs = f"  margin {record['rewards/margins']:.3f}  accuracy {record['rewards/accuracies']:.1%}"
         return (
-            f"[{self.stage.name}] step {record['step']:>5}/{self.total}  loss {record['loss']:.4f}  lr {rate:.2e}  "
-            f"grad {record['grad_norm']:.2f}  fill {record['pack_fill']:.1%}  "
+            f"[{self.stage.name}] step {record['step']:>5}/{self.total}  loss {record['loss']:.4f}{pairs}  "
+            f"lr {rate:.2e}  grad {record['grad_norm']:.2f}  fill {record['pack_fill']:.1%}  "
             f"{record['tokens_per_second']:,.0f} tokens/s  left {_clock(left)}"
         )
 
@@ -125,13 +136,6 @@ class PruneDataState(Callback):
         for folder in self.positions.glob("iter_*"):
             if kept and folder.name not in kept and folder.name < max(kept):
                 shutil.rmtree(folder)
-
-
-def _mean_loss(loss_dict) -> float:
-    value = (loss_dict or {}).get("lm loss", float("nan"))
-    if torch.is_tensor(value) and value.numel() == 2:
-        return (value[0] / value[1]).item()
-    return value
 
 
 def _clock(seconds: float) -> str:

@@ -28,12 +28,22 @@ def inside_a_job() -> bool:
 
 def launch(run: RunConfig, overrides: list[str]) -> int:
     """Validate, start the ranks under torchrun and wait; returns their exit code. Raises ValueError first."""
-    ranks = run.launch.ranks or _gpus() or model_ranks(run)
+    ranks = default_ranks(run)
     validate(run, ranks)
     check_places(run)
     check_position(run, ranks)
     settle_steps(run)
     check_schedule(run)
+    return start_ranks(run, ranks, "nemo_amalia.training.main", overrides)
+
+
+def default_ranks(run: RunConfig) -> int:
+    """As many as launch.ranks says; else one a GPU, or what one copy of the model needs."""
+    return run.launch.ranks or _gpus() or model_ranks(run)
+
+
+def start_ranks(run: RunConfig, ranks: int, module: str, overrides: list[str]) -> int:
+    """``module`` in each rank under torchrun, their lines on this terminal; returns the exit code."""
     claim(run.run_dir, keep=False)
     threads = run.launch.threads or max(1, (os.cpu_count() or 1) // ranks)
     logs = Path(run.run_dir) / "logs"
@@ -41,7 +51,7 @@ def launch(run: RunConfig, overrides: list[str]) -> int:
     console = logs / "console.log"
     console.write_text("")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command += ["-m", "nemo_amalia.training.main", *overrides]
+    command += ["-m", module, *overrides]
     environment = os.environ | {
         CONSOLE_VARIABLE: str(console.absolute()),
         "OMP_NUM_THREADS": str(threads),

@@ -7,6 +7,7 @@ print goes to run_dir/logs/rank_N.log.
 import os
 import sys
 import traceback
+from functools import partial
 
 from nemo_amalia.config.compose import CONF, check_overrides, register_schema, to_run_config
 from nemo_amalia.config.validate import validate
@@ -23,20 +24,26 @@ def slurm_environment() -> None:
             os.environ[ours] = os.environ[theirs]
 
 
-def run_rank(values) -> None:
-    """One rank from Hydra's values to the end of training."""
+def train_rank(run, console, backend) -> None:
+    """The work of a rank of `amalia train`."""
+    from nemo_amalia.training.run import train
+
+    train(run, console, backend)
+
+
+def run_rank(values, work=train_rank, settle=None) -> None:
+    """One rank from Hydra's values to the end of its work. settle(run, world) sets what follows from the ranks."""
     run = to_run_config(values)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     console = Console(run.run_dir, rank)
     console.redirect_libraries()
     try:
+        if settle is not None:
+            settle(run, world)
         validate(run, world)
         if rank == 0:
             claim(run.run_dir)
-        backend = prepare()
-        from nemo_amalia.training.run import train
-
-        train(run, console, backend)
+        work(run, console, prepare())
     except BaseException as error:
         traceback.print_exc()
         sys.stderr.flush()
@@ -46,7 +53,7 @@ def run_rank(values) -> None:
         os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
 
 
-def main() -> None:
+def main(work=train_rank, settle=None) -> None:
     """Hydra's part: NeMo's hydra_runner composes conf/ with the command line and calls run_rank."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()
@@ -56,7 +63,7 @@ def main() -> None:
     from nemo.core.config import hydra_runner
 
     register_schema()
-    hydra_runner(config_path=str(CONF), config_name="config")(run_rank)()
+    hydra_runner(config_path=str(CONF), config_name="config")(partial(run_rank, work=work, settle=settle))()
 
 
 if __name__ == "__main__":

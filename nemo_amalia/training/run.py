@@ -13,7 +13,7 @@ from megatron.bridge.training.model_load_save import load_model_config
 from megatron.bridge.utils.instantiate_utils import register_allowed_target_prefix
 
 from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
-from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
 from nemo_amalia.data.workers import WorkerLostError
 from nemo_amalia.model.provider import AmaliaVLModelProvider
 from nemo_amalia.training.callbacks import Progress, PruneDataState
@@ -22,7 +22,11 @@ from nemo_amalia.training.container import build_container
 from nemo_amalia.training.counts import StepCounts
 from nemo_amalia.training.data_faults import DataFaults
 from nemo_amalia.training.data_position import check_position
+from nemo_amalia.training.dpo import DPOStep
 from nemo_amalia.training.epochs import settle_steps
+from nemo_amalia.training.reference_file import FileReference, reference_command, reference_path
+from nemo_amalia.training.reference_fingerprint import fingerprint
+from nemo_amalia.training.reference_model import ModelReference
 from nemo_amalia.training.resumed_schedule import check_schedule
 from nemo_amalia.training.sft import SFTStep
 
@@ -58,9 +62,27 @@ def prepare_run(run: RunConfig, console: Console, backend: str) -> tuple[ConfigC
     assets = keep_assets(run, console.rank)
     container = build_container(run, model, assets, backend)
     counts = StepCounts()
-    step = SFTStep(counts)
+    step = build_step(run, container, assets, counts, console.rank)
     callbacks = [Progress(console, run, counts), DataFaults(console, run, step), PruneDataState(run)]
     return container, step, callbacks
+
+
+def build_step(run: RunConfig, container: ConfigContainer, assets: Path, counts: StepCounts, rank: int) -> SFTStep:
+    """The forward step of this stage. Raises ValueError, on rank 0, for a reference that is not this run's."""
+    if run.stage.name != PREFERENCE_STAGE:
+        return SFTStep(counts)
+    from transformers import AutoTokenizer
+
+    from nemo_amalia.data.chat import ChatFormat
+
+    chat = ChatFormat(AutoTokenizer.from_pretrained(assets))
+    if run.stage.reference == "in_memory":
+        reference = ModelReference(container.model, run.model.checkpoint)
+    else:  # one rank compares: it reads a little of every tensor of the checkpoint
+        wanted = None if rank else fingerprint(run, chat, container.model.image_geometry())
+        reference = FileReference(reference_path(run), reference_command(run), wanted)
+    end_of_turn = chat.tokenizer.convert_tokens_to_ids(chat.end_of_turn)
+    return DPOStep(counts, run.stage.preference, reference, end_of_turn)
 
 
 def read_provider(checkpoint: str) -> AmaliaVLModelProvider:

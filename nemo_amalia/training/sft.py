@@ -51,9 +51,13 @@ class SFTStep:
         if getattr(unwrap_model(model), "vp_stage", None) in (None, 0):  # each virtual stage sees the micro-batch
             self.counts.add(batch)
         groups = get_pg_collection(model)
-        output, loss_mask = model(**model_inputs(batch, with_images=is_pp_first_stage(groups.pp)))
-        step = state.train_state.step + 1
-        return output, partial(summed_loss, loss_mask, step=step, keys=batch.keys)
+        inputs = model_inputs(batch, with_images=is_pp_first_stage(groups.pp))
+        output, loss_mask = model(**inputs)
+        return output, self.loss_function(batch, inputs, loss_mask, groups, state.train_state.step + 1)
+
+    def loss_function(self, batch: PackedBatch, inputs: dict, loss_mask: torch.Tensor, groups, step: int):
+        """What Megatron calls with the token losses of this micro-batch, on the last pipeline stage."""
+        return partial(summed_loss, loss_mask, step=step, keys=batch.keys)
 
 
 def model_inputs(batch: PackedBatch, with_images: bool) -> dict:
@@ -91,10 +95,16 @@ def summed_loss(loss_mask: torch.Tensor, output: torch.Tensor, *, step: int, key
     loss, tokens, report = masked_next_token_loss(
         loss_mask, output, check_for_nan_in_loss=False, check_for_spiky_loss=False
     )
-    if not torch.isfinite(loss):
-        shown = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
-        raise NonFiniteLossError(
-            f"the loss is {loss.item()} at step {step}; its micro-batch holds the samples {shown}: look at them with "
-            "their keys, or lower stage.learning_rates, and start again from the last checkpoint"
-        )
+    refuse_non_finite(loss, step=step, keys=keys, what="samples")
     return loss, tokens, report
+
+
+def refuse_non_finite(loss: torch.Tensor, *, step: int, keys: list[str], what: str) -> None:
+    """Raise NonFiniteLossError for a loss that is NaN or infinite; ``what`` the keys are of: samples, or pairs."""
+    if torch.isfinite(loss):
+        return
+    shown = ", ".join(keys[:8]) + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+    raise NonFiniteLossError(
+        f"the loss is {loss.item()} at step {step}; its micro-batch holds the {what} {shown}: look at them with "
+        "their keys, or lower stage.learning_rates, and start again from the last checkpoint"
+    )
