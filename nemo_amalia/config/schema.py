@@ -9,7 +9,7 @@ MISSING = "???"  # OmegaConf's mark for a value that the user must give
 
 SCHEDULES = ("constant", "cosine")
 PACKING_ALGORITHMS = ("best_fit_decreasing", "balanced")  # of data/packing.py
-RECORDS = ("conversations", "preferences")  # of data/encoding.py
+RECORDS = ("conversations", "preferences")  # what a stage's data may hold (data/encoding.py)
 MODULES = ("tower", "connector", "decoder")
 PREFERENCE_STAGE = "dpo"  # the stage.name that trains on pairs
 PREFERENCE_LOSSES = ("sigmoid", "ipo", "robust")
@@ -62,6 +62,11 @@ class StageConfig:
     reference: str = "precomputed"  # of REFERENCES: a file of `amalia reference`, or a frozen second model
     reference_file: str | None = None  # None: beside the data (reference_file of training/reference_file.py)
 
+    @property
+    def records(self) -> str:
+        """What its data holds, of RECORDS: pairs of answers, or conversations."""
+        return RECORDS[self.name == PREFERENCE_STAGE]
+
 
 @dataclass
 class ModelConfig:
@@ -80,7 +85,6 @@ class DataConfig:
 
     path: str = MISSING  # a prepared WebDataset folder, or a metadataset.yaml of several
     pack_index: str | None = None  # of `amalia data pack`: known packs, exact epochs; None: Energon packs in a buffer
-    records: str = "conversations"  # of RECORDS; preferences: pairs of answers, for DPO
     share_pair_images: bool = True  # of a pair: encoded once for both answers; False: once for each, to compare
     num_workers: int = 2
     packing_buffer_size: int = 500  # samples that the packing algorithm looks at

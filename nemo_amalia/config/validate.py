@@ -6,7 +6,6 @@ from nemo_amalia.config.schema import (
     MODULES,
     PACKING_ALGORITHMS,
     PREFERENCE_STAGE,
-    RECORDS,
     SCHEDULES,
     DataConfig,
     RunConfig,
@@ -55,10 +54,9 @@ def _stage(run: RunConfig) -> None:
 
 def _data(run: RunConfig) -> None:
     data = run.data
-    _one_of("data.records", data.records, RECORDS)
-    if data.records == "preferences" and not run.stage.packing:
+    if run.stage.records == "preferences" and not run.stage.packing:
         raise ValueError(
-            "data.records is preferences and stage.packing is false: a pair is two segments of one pack; set "
+            f"stage {run.stage.name} has stage.packing=false: a pair is two segments of one pack; set "
             "stage.packing=true"
         )
     if not 0 <= data.max_loss_share <= 1:
@@ -116,8 +114,8 @@ def pack_command(run: RunConfig, out: str) -> str:
     words += f" --segment-multiple {segment_multiple(run)}" if run.parallel.context > 1 else ""
     if run.data.max_image_pixels != DataConfig.max_image_pixels:
         words += f" --max-image-pixels {run.data.max_image_pixels}"
-    if run.data.records != DataConfig.records:
-        words += f" --records {run.data.records}"
+    if run.stage.records == "preferences":
+        words += " --records preferences"
     return words + ("" if run.stage.tiling else " --no-tiling")
 
 

@@ -35,7 +35,7 @@ def cook_conversation(record: Mapping[str, Any]) -> ConversationSample:
     content = _content(record, key, ("messages",))
     if is_pair(content):
         raise BadSampleError(
-            f"sample {key} is a preference pair, with chosen and rejected: train on it with data.records=preferences, "
+            f"sample {key} is a preference pair, with chosen and rejected: train on it with stage=dpo, "
             "or give a folder of conversations",
             "record",
         )

@@ -107,7 +107,7 @@ RecordEncoder = ConversationEncoder | PreferenceEncoder
 
 
 def encoder_of(records: str, conversations: ConversationEncoder, segment_multiple: int = 1) -> RecordEncoder:
-    """The encoder of data.records. Raises ValueError on a word that is none of RECORDS."""
+    """The encoder of a stage's records. Raises ValueError on a word that is none of RECORDS."""
     if records not in RECORDS:
         raise ValueError(f"records is {records!r}: expected one of {', '.join(RECORDS)}")
     return conversations if records == "conversations" else PreferenceEncoder(conversations, segment_multiple)

@@ -71,11 +71,11 @@ class DPOStep(SFTStep):
 
 
 def answers_of(batch: PackedBatch) -> Answers:
-    """Raises ValueError for a batch without pairs, and for an answer without a learned token, naming its pair."""
-    if not batch.num_pairs:
+    """Raises ValueError for a batch of conversations, and for an answer without a learned token, naming its pair."""
+    if batch.keys and not batch.num_pairs:
         raise ValueError(
             f"stage dpo got a micro-batch of conversations ({', '.join(batch.keys[:3])}) where it needs preference "
-            "pairs: name data of `amalia data import preference`, and set data.records=preferences"
+            "pairs: name data of `amalia data import preference` in data.path"
         )
     labels, mask = batch.labels.reshape(-1), batch.loss_mask.reshape(-1) > 0
     bounds = batch.cu_seqlens
@@ -92,4 +92,4 @@ def answers_of(batch: PackedBatch) -> Answers:
             )
         tokens.append(len(learned))
         last.append(int(learned[-1]))
-    return Answers(torch.tensor(tokens), torch.tensor(last))
+    return Answers(torch.tensor(tokens, dtype=torch.int64), torch.tensor(last, dtype=torch.int64))

@@ -23,7 +23,7 @@ def settle_steps(run: RunConfig) -> str | None:
         return None
     head = read_head(run.data.pack_index)
     wanted = stage_settings(
-        run.stage.seq_length, segment_multiple(run), run.stage.tiling, run.data.max_image_pixels, run.data.records
+        run.stage.seq_length, segment_multiple(run), run.stage.tiling, run.data.max_image_pixels, run.stage.records
     )
     refuse_other(run.data.pack_index, head, wanted, Path(run.data.path))
     if run.stage.epochs is None:

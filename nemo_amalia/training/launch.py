@@ -34,6 +34,7 @@ def launch(run: RunConfig, overrides: list[str]) -> int:
     check_position(run, ranks)
     settle_steps(run)
     check_schedule(run)
+    claim(run.run_dir, keep=False)
     return start_ranks(run, ranks, "nemo_amalia.training.main", overrides)
 
 
@@ -44,7 +45,6 @@ def default_ranks(run: RunConfig) -> int:
 
 def start_ranks(run: RunConfig, ranks: int, module: str, overrides: list[str]) -> int:
     """``module`` in each rank under torchrun, their lines on this terminal; returns the exit code."""
-    claim(run.run_dir, keep=False)
     threads = run.launch.threads or max(1, (os.cpu_count() or 1) // ranks)
     logs = Path(run.run_dir) / "logs"
     logs.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,8 @@ def slurm_environment() -> None:
 
 def train_rank(run, console, backend) -> None:
     """The work of a rank of `amalia train`."""
+    if console.rank == 0:
+        claim(run.run_dir)
     from nemo_amalia.training.run import train
 
     train(run, console, backend)
@@ -41,8 +43,6 @@ def run_rank(values, work=train_rank, settle=None) -> None:
         if settle is not None:
             settle(run, world)
         validate(run, world)
-        if rank == 0:
-            claim(run.run_dir)
         work(run, console, prepare())
     except BaseException as error:
         traceback.print_exc()

@@ -124,7 +124,7 @@ class FileReference:
                 f"was made of other data; delete it and run `{self.command}`"
             )
         tokens = answers.tokens
-        rows = torch.tensor([self._row[key] for key in batch.keys])
+        rows = torch.tensor([self._row[key] for key in batch.keys], dtype=torch.int64)
         known = self._tokens[rows].view(-1).to(tokens.dtype)
         if not torch.equal(known, tokens):
             place = int((known != tokens).nonzero()[0])

@@ -21,5 +21,6 @@ def segment_log_probs(token_losses: Tensor, loss_mask: Tensor, batch: PackedBatc
         sums = log_probs.sum(1)[:number]
     else:  # one sum a segment: a scatter would add in any order on a GPU, and a resume must be bit-equal
         lengths = (batch.cu_seqlens.diff() // size).tolist()
-        sums = torch.stack([piece.sum() for piece in log_probs.view(-1).split(lengths)[:number]])
+        pieces = [piece.sum() for piece in log_probs.view(-1).split(lengths)[:number]]
+        sums = torch.stack(pieces) if pieces else log_probs.view(-1)[:0]  # a pack that lost all of its pairs
     return reduce_from_tensor_model_parallel_region(sums, group=cp_group) if size > 1 else sums

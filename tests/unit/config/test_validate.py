@@ -51,8 +51,7 @@ def test_stages(run):
     refused(run, 1, "choose one of tower, connector, decoder", stage__trainable=["lm"])
     refused(run, 1, "a pack is already a whole row", stage__micro_batch_size=2)
     refused(run, 1, "must be at least 1", stage__train_steps=0)
-    refused(run, 1, "data.records is 'pairs': choose one of conversations, preferences", data__records="pairs")
-    refused(run, 1, "a pair is two segments of one pack", data__records="preferences", stage__packing=False)
+    refused(run, 1, "a pair is two segments of one pack", stage__name="dpo", stage__packing=False)
     rates = copy.deepcopy(run.stage.learning_rates)
     rates.tower = 0.0
     refused(run, 1, "learning_rates.tower is 0", stage__learning_rates=rates)

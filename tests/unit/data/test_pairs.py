@@ -118,7 +118,7 @@ def test_a_template_that_leaves_the_answer_out_gives_no_completion_token(geometr
 
 
 def test_records_of_the_other_kind_are_refused(chat, geometry):
-    with pytest.raises(BadSampleError, match="is a preference pair.*data.records=preferences"):
+    with pytest.raises(BadSampleError, match="is a preference pair.*train on it with stage=dpo"):
         cook_conversation(record(pair(1)))
     with pytest.raises(BadSampleError, match="'chosen, rejected'.*expected"):
         cook_preference({"__key__": "s-1", "json": b'{"messages": []}'})
