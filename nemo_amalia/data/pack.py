@@ -29,7 +29,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     pack.add_argument("source", type=Path, help="a folder of prepared shards, or a .yaml with blend_epochized")
     pack.add_argument("--assets", type=Path, required=True, help="a LLaVA-NeXT folder, or a checkpoint's hf folder")
     pack.add_argument("--out", type=Path, required=True, help="the index to write; must not be there yet")
-    pack.add_argument("--records", choices=RECORDS, default="conversations", help="preferences: pairs of answers, for stage dpo")
+    pack.add_argument("--records", choices=RECORDS, default="conversations", help="preferences: pairs, for stage dpo")
     pack.add_argument("--seq-length", type=int, default=16384, help="tokens of a pack (stage.seq_length)")
     pack.add_argument("--segment-multiple", type=int, default=1, help="2 x parallel.context where that is over 1")
     pack.add_argument("--tiling", action=argparse.BooleanOptionalAction, default=True, help="as stage.tiling")

@@ -7,8 +7,8 @@ agree to 1e-5 relative, as the issue asks. Rewards are differences of fp32 sums 
 times beta that is the absolute 1e-6 that they may also differ by. A flipped sign, a token too many or a mean for a sum
 moves them by 1e-2 and more.
 
-Adam's epsilon is 1e-5: its first step is the sign of a gradient that is larger, and with 1e-8 the sign of fp32's rounding
-where a true gradient is 0. With 1e-8 sigmoid, ipo and robust agreed to 1e-5 all the same, the others to 2e-4.
+Adam's epsilon is 1e-5: its first step is the sign of a gradient that is larger, and with 1e-8 the sign of fp32's
+rounding where a true gradient is 0. With 1e-8 sigmoid, ipo and robust agreed to 1e-5 all the same, the others to 2e-4.
 """
 
 import pytest
