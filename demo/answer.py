@@ -13,9 +13,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from demo import score
+from demo import score, variety
 
-MAX_NEW_TOKENS = 8  # the longest expected answer has 4, and its end
+MAX_NEW_TOKENS = 24  # the longest expected answer has 19, and its end
 BATCH = 50  # also how often progress is said
 _END = "<|im_end|>"
 
@@ -119,21 +119,27 @@ def write_answers(samples: list[dict], predictions: list[str], out: Path) -> lis
     return records
 
 
-def run(model_dir: Path, n: int, seed: int, out: Path, say: Callable[[str], None] = print) -> list[dict]:
-    """Ask `n` held-out questions of the model in `model_dir`, write `out`, print the table; returns the records.
+def run(
+    model_dir: Path, n: int, seed: int, out: Path, drawings: int = 0, say: Callable[[str], None] = print
+) -> list[dict]:
+    """Ask `n` held-out questions, and `drawings` about held-out drawings, of the model in `model_dir`.
+
+    Writes `out`, prints the table; returns the records.
 
     Raises:
         ValueError: no questions asked for, no model there, or an output that cannot be written.
     """
-    from demo.samples import eval_samples
+    from demo.samples import drawing_questions, eval_samples
 
     if n < 1:
         raise ValueError(f"--samples is {n}, expected at least 1")
     model, processor = load_model(model_dir)
-    say(f"[answers] {n} held-out questions to {model_dir}")
-    samples = list(eval_samples(n, seed))
+    say(f"[answers] {n + drawings} held-out questions to {model_dir}")
+    samples = [*eval_samples(n, seed), *drawing_questions(drawings, seed)]
     records = write_answers(samples, answer_all(model, processor, samples, say=say), Path(out))
     say(score.table(records))
+    if drawings:
+        say(variety.line("drawings", variety.forms(records)))
     return records
 
 
@@ -144,12 +150,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m demo.answer", description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True, help="Hugging Face folder of the model")
     parser.add_argument("--samples", type=int, default=500, help="number of held-out questions")
+    parser.add_argument("--drawings", type=int, default=0, help="questions about held-out drawings, after them")
     parser.add_argument("--seed", type=int, default=7, help="seed of the held-out questions")
     parser.add_argument("--out", type=Path, required=True, help="answers.jsonl to write; images/ goes beside it")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)  # so small a model gains nothing from more, and loses ten-fold where cores are shared
     try:
-        run(args.model, args.samples, args.seed, args.out, say=lambda line: print(line, flush=True))
+        run(args.model, args.samples, args.seed, args.out, args.drawings, say=lambda line: print(line, flush=True))
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

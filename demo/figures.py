@@ -50,24 +50,25 @@ def style(axes, title: str, colours: dict[str, str]) -> None:
         spine.set_color(colours["line"])
 
 
-def _steps(inputs: RunInputs) -> dict[str, list[int]]:
+def _steps(inputs: RunInputs, stages: tuple[str, ...] = tuple(STAGES)) -> dict[str, list[int]]:
     """Each stage's steps, counted on from the stage before it."""
     offset, steps = 0, {}
-    for stage, records in inputs.stages.items():
+    for stage in stages:
+        records = inputs.stages[stage]
         steps[stage] = [offset + record["step"] for record in records]
         offset = steps[stage][-1]
     return steps
 
 
 def _stage_marks(axes, steps: dict[str, list[int]], colours: dict[str, str]) -> None:
-    """A thin line where the second stage starts, and the names of the stages where they have room."""
-    first, second = steps.values()
-    axes.axvline(first[-1], color=colours["muted"], linewidth=0.8, linestyle=(0, (2, 3)))
-    axes.set_xlim(0, second[-1])
+    """A thin line where a stage starts, and the names of the stages where they have room."""
+    begin, end = 0, list(steps.values())[-1][-1]
+    axes.set_xlim(0, end)
     axes.set_xlabel("optimizer step", fontsize=9, color=colours["muted"])
-    for number, spread in enumerate((first, second), 1):
-        begin = 0 if number == 1 else first[-1]
-        if spread[-1] - begin > 0.12 * second[-1]:
+    for number, spread in enumerate(steps.values(), 1):
+        if begin:
+            axes.axvline(begin, color=colours["muted"], linewidth=0.8, linestyle=(0, (2, 3)))
+        if spread[-1] - begin > 0.12 * end:
             axes.annotate(
                 f"stage {number}",
                 ((begin + spread[-1]) / 2, 1.0),
@@ -78,11 +79,14 @@ def _stage_marks(axes, steps: dict[str, list[int]], colours: dict[str, str]) -> 
                 fontsize=8.5,
                 color=colours["muted"],
             )
+        begin = spread[-1]
 
 
-def _trace(axes, inputs: RunInputs, name: str, colours: dict[str, str], scale: float = 1.0) -> None:
-    """One metric over both stages: every step faint, the running mean on top."""
-    for colour, (stage, steps) in zip(("c1", "c2"), _steps(inputs).items(), strict=True):
+def _trace(
+    axes, inputs: RunInputs, name: str, colours: dict[str, str], scale: float = 1.0, stages=tuple(STAGES)
+) -> None:
+    """One metric over the stages: every step faint, the running mean on top."""
+    for colour, (stage, steps) in zip(("c1", "c2", "c3"), _steps(inputs, stages).items(), strict=False):
         values = [record[name] * scale for record in inputs.stages[stage]]
         axes.plot(steps, values, color=colours[colour], linewidth=0.8, alpha=0.3)
         mean = smooth(values, len(values) // 80)
@@ -90,10 +94,11 @@ def _trace(axes, inputs: RunInputs, name: str, colours: dict[str, str], scale: f
 
 
 def draw_loss(axes, inputs: RunInputs, colours: dict[str, str]) -> None:
-    """Mean cross-entropy of the answer tokens at each step."""
+    """Mean cross-entropy of the answer tokens at each step; stage 3's loss is of pairs: draw_rewards."""
     style(axes, "Loss (nats a token)", colours)
-    _trace(axes, inputs, "loss", colours)
-    _stage_marks(axes, _steps(inputs), colours)
+    stages = ("alignment", "sft")
+    _trace(axes, inputs, "loss", colours, stages=stages)
+    _stage_marks(axes, _steps(inputs, stages), colours)
     axes.set_ylim(bottom=0)
 
 
@@ -144,7 +149,23 @@ def draw_fill(axes, inputs: RunInputs, colours: dict[str, str]) -> None:
     axes.set_ylim(0, 104)
 
 
-CURVES = {"loss": draw_loss, "rates": draw_rates, "speed": draw_speed, "fill": draw_fill}
+def draw_rewards(axes, inputs: RunInputs, colours: dict[str, str]) -> None:
+    """Stage 3: beta times the log ratio of policy and reference, of both answers, mean over a step's pairs."""
+    style(axes, "Stage 3: reward of pt-PT and pt-BR answers", colours)
+    records = inputs.stages["dpo"]
+    steps = [record["step"] for record in records]
+    for colour, dash, (name, label) in zip(
+        ("c3", "c2"), ("-", (0, (5, 2))), (("chosen", "pt-PT (chosen)"), ("rejected", "pt-BR (rejected)")), strict=True
+    ):
+        values = [record[f"rewards/{name}"] for record in records]
+        axes.plot(steps, values, color=colours[colour], linewidth=1.9, linestyle=dash, label=label)
+    axes.axhline(0, color=colours["muted"], linewidth=0.8, linestyle=(0, (2, 3)))
+    axes.set_xlim(0, steps[-1])
+    axes.set_xlabel("optimizer step of stage 3", fontsize=9, color=colours["muted"])
+    axes.legend(fontsize=8.5, frameon=False, labelcolor=colours["muted"], loc="best", handlelength=2.6)
+
+
+CURVES = {"loss": draw_loss, "rewards": draw_rewards, "rates": draw_rates, "speed": draw_speed, "fill": draw_fill}
 
 
 def curve_svg(name: str, inputs: RunInputs, size: tuple[float, float] = (5.2, 3.1)) -> str:

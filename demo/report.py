@@ -11,25 +11,22 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from demo import score
+from demo import report_variety, score
 from demo.figures import CURVES, curve_svg
 from demo.report_cards import cards, kind_buttons, outcome_buttons
+from demo.report_variety import percent
 from demo.run_folder import KIND_NAMES, STAGES, RunInputs, read_run
 from demo.score import Tally
 
 TARGET = 0.90  # issue 2: at least 90 % of the held-out scene questions
 TEMPLATES = Path(__file__).parent / "templates"
 _CURVE_TEXT = {
-    "loss": "Loss at each step of both stages",
+    "loss": "Loss at each step of stages 1 and 2",
+    "rewards": "Rewards of chosen and rejected answers at each step of stage 3",
     "rates": "Learning rate of tower, connector and decoder at each step",
     "speed": "Tokens a second at each step",
     "fill": "Share of each pack's capacity that holds tokens, at each step",
 }
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share in 0..1 as "12.3 %", with a space that does not break."""
-    return f"{share * 100:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def duration(seconds: float) -> str:
@@ -115,19 +112,19 @@ def kinds_table(inputs: RunInputs) -> str:
     bodies = []
     for scenes in (True, False):
         chosen = [[r for r in records if (r["source"] == score.SCENES) == scenes]
-                  for records in (inputs.before, inputs.after)]  # fmt: skip
+                  for records in (inputs.struck, inputs.after)]  # fmt: skip
         before, after = (score.by_kind(records) for records in chosen)
         rows = [_kind_row(kind, before[kind], after[kind]) for kind in after]
         if scenes:
             rows.append(_kind_row("all scene questions", *map(score.tally, chosen), total=True))
         else:
-            rows.append(_kind_row("every question", *map(score.tally, (inputs.before, inputs.after)), total=True))
+            rows.append(_kind_row("every question", *map(score.tally, (inputs.struck, inputs.after)), total=True))
         bodies.append("<tbody>" + "\n".join(rows) + "</tbody>")
     return "\n".join(bodies)
 
 
 def curves(inputs: RunInputs) -> str:
-    """The four curves, inline."""
+    """The curves, inline."""
     return "\n".join(
         f'<figure role="img" aria-label="{_CURVE_TEXT[name]}">{curve_svg(name, inputs)}</figure>' for name in CURVES
     )
@@ -198,6 +195,9 @@ def page(inputs: RunInputs) -> str:
         meter=meter(before, after),
         tiles=tiles(inputs),
         kinds=kinds_table(inputs),
+        variety_tiles=report_variety.tiles(inputs),
+        variety_note=report_variety.note(inputs),
+        variety_examples=report_variety.examples(inputs),
         curves=curves(inputs),
         stages=stages_table(inputs),
         clock=clock(inputs),

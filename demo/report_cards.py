@@ -29,7 +29,7 @@ def _button(filter_: str, value: str, text: str, number: int, hint: str = "") ->
 
 def outcome_buttons(inputs: RunInputs) -> str:
     """One button an outcome, with its number of questions."""
-    found = [o for pair in zip(inputs.before, inputs.after, strict=True) for o in ("all", *outcomes(*pair))]
+    found = [o for pair in zip(inputs.struck, inputs.after, strict=True) for o in ("all", *outcomes(*pair))]
     return "\n".join(
         _button("outcome", value, text, found.count(value), _HINTS.get(value, "")) for value, text in OUTCOMES.items()
     )
@@ -70,4 +70,4 @@ def card(before: dict, after: dict) -> str:
 
 def cards(inputs: RunInputs) -> str:
     """Every question's card, in the order of the evaluation."""
-    return "\n".join(card(*pair) for pair in zip(inputs.before, inputs.after, strict=True))
+    return "\n".join(card(*pair) for pair in zip(inputs.struck, inputs.after, strict=True))

@@ -1,7 +1,7 @@
-"""``make demo``: data, import, stage 1, stage 2, export, answers, report; every step by the commands a user has.
+"""``make demo``: data, import, stages 1 to 3, export, answers, report; every step by the commands a user has.
 
 Two ranks share every layer (TP=2 with sequence parallelism) on Gloo: the code that 128 GPUs run. Numbers of samples
-are here, everything about training is in conf/stage/{alignment,sft}_demo.yaml and conf/data/demo.yaml.
+are here, everything about training is in conf/stage/{alignment,sft,dpo}_demo.yaml and conf/data/demo.yaml.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from demo.memory import PeakMemory
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "demo" / "base"
-ALIGNMENT_SAMPLES, SFT_SAMPLES, QUESTIONS = 3900, 6300, 500
+ALIGNMENT_SAMPLES, SFT_SAMPLES, PAIRS = 3900, 7000, 720
+QUESTIONS, DRAWINGS = 500, 100  # held out
 MAX_TILES = 4
 MARK = ".demo"  # in a folder that the next demo may empty
 LAPTOP = ["parallel=tp2", "precision=fp32", "launch.ranks=2", "data=demo", "checkpoint.save_interval=1000"]
@@ -85,7 +86,8 @@ class Demo:
     def answer(self, model: Path, when: str) -> list[str]:
         """Ask the held-out questions of an exported folder, with plain transformers."""
         out = self.folder / f"answers_{when}.jsonl"
-        return self.python("demo.answer", "--model", model, "--samples", self.questions, "--out", out)
+        asked = ["--samples", self.questions, "--drawings", DRAWINGS]
+        return self.python("demo.answer", "--model", model, *asked, "--out", out)
 
     def run(self) -> None:
         """Everything, in order."""
@@ -99,11 +101,12 @@ class Demo:
         print(f"; open {f / 'report' / 'report.html'}")
 
     def train_and_ask(self) -> None:
-        """Data, import, both stages, export, and the questions before and after."""
+        """Data, import, the three stages, export, and the questions before stage 1, after stage 2 and after stage 3."""
         f = self.folder
-        draw = ["--out", f / "data", "--alignment", ALIGNMENT_SAMPLES, "--sft", SFT_SAMPLES, "--workers", 1]
+        draw = ["--out", f / "data", "--alignment", ALIGNMENT_SAMPLES, "--sft", SFT_SAMPLES]
+        draw += ["--pairs", PAIRS, "--workers", 1]
         data = self.python("demo.build_data", *draw)
-        with self.beside("data", "draw scenes, texts and photographs; write shards", data):
+        with self.beside("data", "draw scenes, texts, photographs and drawings; write shards", data):
             take = ["--vision", BASE / "vision", "--llm", BASE / "decoder", "--max-tiles", MAX_TILES, "--dtype", "fp32"]
             self.step("import", "import tower and decoder", self.amalia("import", *take, "--out", f / "base"))
             self.step(
@@ -116,10 +119,22 @@ class Demo:
         self.step("alignment", "stage 1: connector, thumbnails, captions", stage1)
         stage2 = self.train("sft", f / "alignment" / "checkpoints", f / "data" / "sft")
         self.step("sft", "stage 2: everything, tiles, packs", stage2)
-        self.step(
-            "export", "export", self.amalia("export", "--checkpoint", f / "sft" / "checkpoints", "--out", f / "hf")
-        )
-        self.step("answers", "ask it again", self.answer(f / "hf", "after"))
+        self.export_and_ask("sft", f / "hf_sft", "sft")
+        self.prefer()
+        self.export_and_ask("dpo", f / "hf", "after")
+
+    def prefer(self) -> None:
+        """Stage 3: the reference's log-probabilities once, then DPO on the pairs."""
+        start, pairs = self.folder / "sft" / "checkpoints", self.folder / "data" / "pairs"
+        words = ["--checkpoint", start, "--data", pairs, "stage=dpo_demo", *LAPTOP]
+        self.step("reference", "the reference's log-probabilities of the pairs", self.amalia("reference", *words))
+        self.step("dpo", "stage 3: pt-PT answers over pt-BR ones", self.train("dpo", start, pairs))
+
+    def export_and_ask(self, stage: str, out: Path, when: str) -> None:
+        """What a stage has learned, as a Hugging Face folder."""
+        checkpoints = self.folder / stage / "checkpoints"
+        self.step("export", f"export {stage}", self.amalia("export", "--checkpoint", checkpoints, "--out", out))
+        self.step("answers", "ask it again", self.answer(out, when))
 
     def write_facts(self, peak_memory: int) -> None:
         """What the report says about the run, measured here."""

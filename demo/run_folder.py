@@ -1,7 +1,8 @@
 """What a finished demo run left behind, read and checked in one place for the report and its figures.
 
-RUN/alignment/metrics.jsonl and RUN/sft/metrics.jsonl hold one object a step (nemo_amalia/training/callbacks.py);
-RUN/answers_before.jsonl and RUN/answers_after.jsonl one a question (demo/answer.py); RUN/facts.json is free.
+RUN/{alignment,sft,dpo}/metrics.jsonl hold one object a step (nemo_amalia/training/callbacks.py);
+RUN/answers_{before,sft,after}.jsonl (untrained, after stage 2, after stage 3) one a question (demo/answer.py);
+RUN/facts.json is free.
 """
 
 import json
@@ -9,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: folder of the stage -> its name in the report.
-STAGES = {"alignment": "stage 1 · connector", "sft": "stage 2 · everything"}
+STAGES = {"alignment": "stage 1 · connector", "sft": "stage 2 · everything", "dpo": "stage 3 · preferences"}
 METRICS = ("step", "loss", "seconds", "tokens_per_second", "pack_fill", "samples", "tokens", "image_tokens", "tiles")
+PAIRS = ("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies")  # of stage 3, too
+ANSWERS = ("before", "sft", "after")
 RECORD = ("key", "kind", "source", "question", "answer", "prediction", "image")
 
 #: kind of question -> its English name.
@@ -23,6 +26,7 @@ KIND_NAMES = {
     "sim_nao": "yes or no",
     "texto": "text panel",
     "fotografia": "photograph",
+    "desenho": "drawing, in pt-PT",
 }
 MODULES = ("tower", "connector", "decoder")
 
@@ -34,8 +38,14 @@ class RunInputs:
     folder: Path
     stages: dict[str, list[dict]]
     before: list[dict]
+    sft: list[dict]
     after: list[dict]
     facts: dict
+
+    @property
+    def struck(self) -> list[dict]:
+        """The answers that a later one replaced: those before training, and of drawings those of stage 2."""
+        return [s if s["kind"] == "desenho" else b for b, s in zip(self.before, self.sft, strict=True)]
 
     def total(self, stage: str, name: str) -> float:
         """The sum of one metric over the steps of a stage."""
@@ -72,13 +82,17 @@ def read_run(folder: Path) -> RunInputs:
         ValueError: an input is missing, torn or empty, or before and after answer different questions.
     """
     folder = Path(folder)
-    stages = {stage: read_lines(folder / stage / "metrics.jsonl", METRICS) for stage in STAGES}
-    before, after = (read_lines(folder / f"answers_{when}.jsonl", RECORD) for when in ("before", "after"))
-    asked = [[(r["key"], r["question"], r["answer"]) for r in records] for records in (before, after)]
-    if asked[0] != asked[1]:
+    stages = {
+        stage: read_lines(folder / stage / "metrics.jsonl", METRICS + (PAIRS if stage == "dpo" else ()))
+        for stage in STAGES
+    }
+    before, sft, after = answers = [read_lines(folder / f"answers_{when}.jsonl", RECORD) for when in ANSWERS]
+    asked = [[(r["key"], r["question"], r["answer"]) for r in records] for records in answers]
+    other = next((when for when, mine in zip(ANSWERS, asked, strict=True) if mine != asked[-1]), None)
+    if other is not None:
         raise ValueError(
-            f"answers_before.jsonl ({len(before)} lines) and answers_after.jsonl ({len(after)}) of {folder} are not "
-            "of the same questions in the same order: ask both with one --samples and one --seed"
+            f"answers_{other}.jsonl ({len(asked[ANSWERS.index(other)])} lines) and answers_after.jsonl ({len(after)}) "
+            f"of {folder} are not of the same questions in the same order: ask with one --samples, --drawings, --seed"
         )
     absent = [record["image"] for record in after if not (folder / record["image"]).is_file()]
     if absent:
@@ -92,4 +106,4 @@ def read_run(folder: Path) -> RunInputs:
         raise ValueError(f"{path} is not JSON ({error.msg}): run `make demo` again") from error
     if not isinstance(facts, dict):
         raise ValueError(f"{path} holds a {type(facts).__name__}, expected an object: run `make demo` again")
-    return RunInputs(folder, stages, before, after, facts)
+    return RunInputs(folder, stages, before, sft, after, facts)

@@ -1,4 +1,4 @@
-"""The demo's three data sets as plain dictionaries: stage 1 captions, stage 2 conversations, evaluation.
+"""The demo's data sets as plain dictionaries: captions (stage 1), conversations (2), pairs (3), evaluation.
 
 Each sample is made from its own random stream (data set, seed, index) alone: the same on every machine, and
 independent of how many processes make it. The pictures are PNG and JPEG bytes at their drawn size.
@@ -12,12 +12,13 @@ from multiprocessing import get_context
 
 from PIL import Image, ImageDraw
 
-from demo import photos, questions, scenes, words
+from demo import drawings, photos, questions, scenes, words
 from demo.questions import Question
 from demo.split import Side
 
 #: Shares of the three sources in the two training sets.
 SHARES = {"cenas": 0.81, "texto": 0.14, "fotografias": 0.05}
+DRAWINGS_EVERY = 10  # of stage 2's conversations: one of ten is about a drawing, in either variety
 _LANGUAGE = "pt-PT"
 _DESCRIBE = ("Descreve a imagem.", "O que se vê na imagem?", "Diz o que está na imagem.")
 _POOL_FROM = 400
@@ -108,15 +109,45 @@ def alignment_sample(index: int, seed: int) -> dict:
     return _sample(f"alinhamento-{seed}-{index:06d}", source, image, turns, rng)
 
 
+def _drawn(rng: random.Random, side: Side):
+    """(drawing, question)."""
+    return drawings.random_drawing(rng, side), rng.choice(list(drawings.PHRASES))
+
+
 def sft_sample(index: int, seed: int) -> dict:
     """Stage 2: one picture, several questions; at times a description, last, where it gives nothing away."""
     rng = random.Random(f"sft-{seed}-{index}")
+    if index % DRAWINGS_EVERY == DRAWINGS_EVERY - 1:
+        drawing, question = _drawn(rng, "train")
+        variety = "pt-BR" if rng.random() < drawings.BRAZILIAN else "pt-PT"
+        turns = [(question, drawing.answer(question, variety))]
+        key = f"desenho-{seed}-{index:06d}"
+        return _sample(key, "desenhos", drawings.paint(drawing, rng), turns, rng) | {"language": variety}
     source = rng.choices(list(SHARES), weights=list(SHARES.values()))[0]
     image, caption, ask = _picture(source, rng, "train")
     turns = [(question.text, question.answer) for question in ask()]
     if source == "fotografias" or rng.random() < 0.35:
         turns.append((rng.choice(_DESCRIBE), caption))
     return _sample(f"conversa-{seed}-{index:06d}", source, image, turns, rng)
+
+
+def pair_sample(index: int, seed: int) -> dict:
+    """Stage 3: one drawing, one question, the pt-PT answer chosen and the pt-BR one rejected."""
+    rng = random.Random(f"pares-{seed}-{index}")
+    drawing, question = _drawn(rng, "train")
+    chosen, rejected = (
+        _messages([(question, drawing.answer(question, variety))])[1:] for variety in drawings.VARIETIES
+    )
+    sample = _sample(f"par-{seed}-{index:06d}", "desenhos", drawings.paint(drawing, rng), [(question, "")], rng)
+    return sample | {"messages": sample["messages"][:1], "chosen": chosen, "rejected": rejected}
+
+
+def drawing_question(index: int, seed: int) -> dict:
+    """Evaluation of stage 3: one held-out drawing and one question; its answer is the pt-PT one."""
+    rng = random.Random(f"desenhos-{seed}-{index}")
+    drawing, text = _drawn(rng, "eval")
+    question = Question("desenho", "desenho", text, drawing.answer(text, "pt-PT"))
+    return _asked(f"desenhado-{seed}-{index:06d}", "desenhos", drawings.paint(drawing, rng), question, rng)
 
 
 def eval_sample(index: int, seed: int) -> dict:
@@ -133,7 +164,11 @@ def eval_sample(index: int, seed: int) -> dict:
     else:
         image, _, ask = _picture(source, rng, "eval")
         question = rng.choice(ask())
-    sample = _sample(f"avaliacao-{seed}-{index:06d}", source, image, [(question.text, question.answer)], rng)
+    return _asked(f"avaliacao-{seed}-{index:06d}", source, image, question, rng)
+
+
+def _asked(key: str, source: str, image: Image.Image, question: Question, rng: random.Random) -> dict:
+    sample = _sample(key, source, image, [(question.text, question.answer)], rng)
     extra = {
         "kind": question.kind,
         "question": question.text,
@@ -171,3 +206,13 @@ def sft_samples(n: int, seed: int, workers: int | None = None) -> Iterator[dict]
 def eval_samples(n: int, seed: int, workers: int | None = None) -> Iterator[dict]:
     """`n` held-out questions, in order; each adds kind, question, answer and prompt (messages)."""
     return _stream(eval_sample, n, seed, workers)
+
+
+def pair_samples(n: int, seed: int, workers: int | None = None) -> Iterator[dict]:
+    """`n` preference pairs of stage 3, in order: messages is the prompt; chosen and rejected answer it."""
+    return _stream(pair_sample, n, seed, workers)
+
+
+def drawing_questions(n: int, seed: int, workers: int | None = None) -> Iterator[dict]:
+    """`n` questions about held-out drawings, in order, with the fields of eval_samples."""
+    return _stream(drawing_question, n, seed, workers)

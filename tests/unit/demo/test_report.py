@@ -5,7 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from fabricated_run import QUESTIONS, make_run
+from fabricated_run import ASKED, QUESTIONS, make_run
 from PIL import Image
 
 from demo import figures, report
@@ -62,8 +62,8 @@ def test_page_says_what_the_files_say(built):
     assert '<span class="verdict missed">' in html and "reached" not in html
     assert "1.23\N{NO-BREAK SPACE}M" in html and "1,234,567" in html and "9.9.9" in html
     assert "1 min 31 s" in html  # 61.4 + 30
-    assert report.count(20 * 400 + 50 * 400) in html
-    assert html.count('<article class="card"') == QUESTIONS
+    assert report.count(20 * 400 + 50 * 400 + 10 * 400) in html
+    assert html.count('<article class="card"') == ASKED
 
 
 def test_page_is_whole_and_takes_nothing_from_elsewhere(built):
@@ -73,7 +73,7 @@ def test_page_is_whole_and_takes_nothing_from_elsewhere(built):
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     targets = [v for _, a in page.tags for k, v in a.items() if k in ("src", "href", "xlink:href")]
-    assert len([t for t in targets if t.startswith("images/")]) == QUESTIONS
+    assert len([t for t in targets if t.startswith("images/")]) == ASKED
     for target in targets:
         assert target.startswith(("images/", "#", "data:")), target
         assert not target.startswith("images/") or (out / target).is_file()
@@ -137,7 +137,7 @@ def test_readme_figure_has_its_size_and_takes_the_first_of_each_kind(run, tmp_pa
         assert before["key"] == after["key"]
 
 
-@pytest.mark.parametrize("name", ["alignment/metrics.jsonl", "sft/metrics.jsonl", "answers_before.jsonl",
+@pytest.mark.parametrize("name", ["alignment/metrics.jsonl", "sft/metrics.jsonl", "dpo/metrics.jsonl", "answers_before.jsonl", "answers_sft.jsonl",
                                   "answers_after.jsonl", "facts.json", "images/q-007.png"])  # fmt: skip
 def test_each_missing_input_is_one_clear_line(run, name, capsys):
     (run / name).unlink()
@@ -181,7 +181,7 @@ def test_torn_empty_and_older_files_are_refused(run):
 
 
 def test_no_scene_question_and_unwritable_folder_are_refused(run, tmp_path):
-    for when in ("before", "after"):
+    for when in ("before", "sft", "after"):
         edit(run / f"answers_{when}.jsonl", lambda lines: [r for r in lines if r["source"] != "cenas"])
     with pytest.raises(ValueError, match="no scene question"):
         report.build(run, run / "report")

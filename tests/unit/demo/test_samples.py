@@ -4,11 +4,12 @@ import io
 
 from PIL import Image
 
-from demo import samples
+from demo import drawings, samples, variety
 
 
 def test_the_same_seed_gives_the_same_samples_and_another_does_not():
-    for make in (samples.alignment_samples, samples.sft_samples, samples.eval_samples):
+    for make in (samples.alignment_samples, samples.sft_samples, samples.pair_samples, samples.eval_samples,
+                 samples.drawing_questions):  # fmt: skip
         assert list(make(12, 3)) == list(make(12, 3))
         assert [s["images"] for s in make(12, 3)] != [s["images"] for s in make(12, 4)]
 
@@ -27,7 +28,8 @@ def test_fields_and_pictures():
         *samples.eval_samples(40, 0),
     ]:
         keys.add(sample["key"])
-        assert sample["language"] == "pt-PT" and sample["source"] in samples.SHARES
+        assert sample["source"] in samples.SHARES or sample["key"].startswith("desenho")
+        assert sample["language"] == "pt-PT" or (sample["language"] == "pt-BR" and sample["source"] == "desenhos")
         parts = [part for message in sample["messages"] for part in message["content"]]
         assert sum(part["type"] == "image" for part in parts) == len(sample["images"]) == 1
         assert [m["role"] for m in sample["messages"]] == ["user", "assistant"] * (len(sample["messages"]) // 2)
@@ -44,3 +46,28 @@ def test_an_evaluation_sample_is_one_question():
         assert sample["messages"][1]["content"][0]["text"] == sample["answer"]
     scenes = [sample["kind"] for sample in made if sample["source"] == "cenas"]
     assert len(scenes) == 48 and all(scenes.count(kind) == 8 for kind in set(scenes)) and len(set(scenes)) == 6
+
+
+def test_stage_2_has_answers_about_drawings_in_both_varieties():
+    drawn = [sample for sample in samples.sft_samples(400, 0) if sample["source"] == "desenhos"]
+    assert len(drawn) == 400 // samples.DRAWINGS_EVERY
+    languages = [sample["language"] for sample in drawn]
+    assert 0.5 < languages.count("pt-BR") / len(drawn) < 0.9 and set(languages) == set(drawings.VARIETIES)
+    for sample in drawn:
+        found = variety.forms_of(sample["messages"][-1]["content"][0]["text"])
+        counts = (found.portuguese, found.brazilian)
+        assert counts == ((2, 0) if sample["language"] == "pt-PT" else (0, 2))
+
+
+def test_a_pair_has_one_answer_of_each_variety():
+    for pair in samples.pair_samples(60, 0):
+        (question,), (chosen,), (rejected,) = pair["messages"], pair["chosen"], pair["rejected"]
+        assert question["role"] == "user" and chosen["role"] == rejected["role"] == "assistant"
+        found = [variety.forms_of(answer["content"][0]["text"]) for answer in (chosen, rejected)]
+        assert [(f.portuguese, f.brazilian) for f in found] == [(2, 0), (0, 2)]
+
+
+def test_a_question_about_a_drawing_has_the_european_answer():
+    records = [q | {"prediction": q["answer"]} for q in samples.drawing_questions(60, 0)]
+    assert {record["source"] for record in records} == {"desenhos"}
+    assert variety.forms(records) == variety.Forms(portuguese=120, answers=60) and variety.named(records) == (60, 60)

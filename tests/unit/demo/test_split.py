@@ -1,11 +1,11 @@
-"""Held-out means held out: nothing of the evaluation is in what the base, stage 1 or stage 2 are made of."""
+"""Held-out means held out: nothing of the evaluation is in what the base or a stage is made of."""
 
 import hashlib
 import random
 
 import pytest
 
-from demo import bags, photos, prose, samples, scenes, split, tower_training, words
+from demo import bags, drawings, photos, prose, samples, scenes, split, tower_training, words
 
 
 def _digests(made) -> set[str]:
@@ -15,8 +15,8 @@ def _digests(made) -> set[str]:
 @pytest.fixture
 def drawn(monkeypatch):
     """What the generators draw, as they draw it: (layouts, strings, photographs) since the last `clear`."""
-    seen = {"layouts": set(), "strings": set(), "photos": set()}
-    random_scene, write, crop = scenes.random_scene, scenes.write, photos.crop
+    seen = {"layouts": set(), "strings": set(), "photos": set(), "drawings": set()}
+    random_scene, write, crop, paint = scenes.random_scene, scenes.write, photos.crop, drawings.paint
 
     def scene_seen(*args, **kwargs):
         scene = random_scene(*args, **kwargs)
@@ -31,6 +31,11 @@ def drawn(monkeypatch):
         seen["photos"].add(photo.name)
         return crop(photo, *args)
 
+    def paint_seen(drawing, rng):
+        seen["drawings"].add(drawing.key)
+        return paint(drawing, rng)
+
+    monkeypatch.setattr(drawings, "paint", paint_seen)
     monkeypatch.setattr(scenes, "random_scene", scene_seen)
     monkeypatch.setattr(prose, "random_scene", scene_seen)
     monkeypatch.setattr(bags, "random_scene", scene_seen)
@@ -54,17 +59,18 @@ def test_no_image_layout_string_or_photograph_is_on_both_sides(drawn):
     for _ in range(300):
         prose.scene_text(rng)
         bags.document(rng)
+    train_images |= _digests(samples.pair_samples(100, 0))
     train = drawn()
-    eval_images = _digests(samples.eval_samples(200, 0))
+    eval_images = _digests(samples.eval_samples(200, 0)) | _digests(samples.drawing_questions(60, 0))
     held_out = drawn()
     assert len(eval_images) > 150 and not train_images & eval_images
-    for name in ("layouts", "strings", "photos"):
+    for name in ("layouts", "strings", "photos", "drawings"):
         assert train[name] and held_out[name], f"nothing was drawn: {name}"
         assert not train[name] & held_out[name], name
     # Each drawn string and layout is on its side by the hash as well, so other seeds cannot overlap either.
-    assert {split.side_of(x) for x in train["layouts"] | train["strings"]} == {"train"}
+    assert {split.side_of(x) for x in train["layouts"] | train["strings"] | train["drawings"]} == {"train"}
     # A rejected draw (a layout of the other side) never leaves random_scene, so this holds for eval too.
-    assert {split.side_of(x) for x in held_out["layouts"] | held_out["strings"]} == {"eval"}
+    assert {split.side_of(x) for x in held_out["layouts"] | held_out["strings"] | held_out["drawings"]} == {"eval"}
 
 
 def test_the_side_ignores_case_and_the_order_of_things():
