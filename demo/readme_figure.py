@@ -1,14 +1,15 @@
-"""The README's picture of a demo run: held-out questions before and after training, the loss, the accuracy."""
+"""The README's picture of a demo run: held-out questions before and after, drawings before and after stage 3."""
 
 import textwrap
 from pathlib import Path
 
-from demo import score
-from demo.figures import PAPER, draw_loss, style
+from demo import score, variety
+from demo.figures import PAPER, draw_loss, draw_rewards, style
 from demo.run_folder import KIND_NAMES, RunInputs
 from demo.score import is_correct
+from demo.variety import DRAWINGS, forms_of
 
-PIXELS = (1600, 720)
+PIXELS = (1600, 1030)
 _DPI = 100
 _COLUMNS, _ROWS = 4, 2
 _GOOD, _BAD = "#00694c", "#a33b00"
@@ -18,7 +19,17 @@ def examples(inputs: RunInputs, number: int = _COLUMNS * _ROWS) -> list[tuple[di
     """(before, after) of the first question of each kind, right or wrong: nothing is picked for its answer."""
     first: dict[str, tuple[dict, dict]] = {}
     for before, after in zip(inputs.before, inputs.after, strict=True):
-        first.setdefault(after["kind"], (before, after))
+        if after["source"] != DRAWINGS:
+            first.setdefault(after["kind"], (before, after))
+    return list(first.values())[:number]
+
+
+def drawings(inputs: RunInputs, number: int = _COLUMNS) -> list[tuple[dict, dict]]:
+    """(after stage 2, after stage 3) of the first question about each thing drawn."""
+    first: dict[str, tuple[dict, dict]] = {}
+    for sft, after in zip(inputs.sft, inputs.after, strict=True):
+        if after["source"] == DRAWINGS:
+            first.setdefault(after["answer"].split()[-2], (sft, after))
     return list(first.values())[:number]
 
 
@@ -42,21 +53,40 @@ def _strike(figure, text) -> None:
     figure.add_artist(Line2D([box.x0, box.x1], [middle, middle], color=PAPER["muted"], linewidth=1.1))
 
 
-def _example(figure, inputs: RunInputs, pair: tuple[dict, dict], left: float, top: float) -> None:
-    """One question: picture, question, answer before struck through, answer after with its mark."""
+def _picture(figure, inputs: RunInputs, record: dict, left: float, top: float, side: float) -> None:
+    """A record's picture, at most ``side`` pixels wide and high."""
     import numpy as np
     from PIL import Image
 
-    before, after = pair
-    with Image.open(inputs.folder / after["image"]) as opened:
+    with Image.open(inputs.folder / record["image"]) as opened:
         picture = opened.convert("RGB")
-    axes = figure.add_axes(_box(left, top, 184, 184))
+    axes = figure.add_axes(_box(left, top, side, side))
     axes.imshow(np.asarray(picture))
     axes.set_anchor("W")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
         spine.set_color(PAPER["line"])
+
+
+def _drawing(figure, inputs: RunInputs, pair: tuple[dict, dict], left: float, top: float) -> None:
+    """One drawing: picture, stage 2's answer struck through where it has a pt-BR form, stage 3's answer."""
+    sft, after = pair
+    _picture(figure, inputs, after, left, top, 150)
+    for number, (record, offset) in enumerate(((sft, 158), (after, 196))):
+        brazilian = forms_of(record["prediction"]).brazilian
+        colour = PAPER["muted"] if number == 0 else (_BAD if brazilian else _GOOD)
+        for row, line in enumerate(textwrap.wrap(clip(record["prediction"], 60), 31)[:2]):
+            x, y, _, _ = _box(left, top + offset + 17 * row, 0, 0)
+            said = figure.text(x, y, line, va="top", fontsize=9.6, color=colour, fontweight="bold" if number else None)
+            if number == 0 and brazilian:
+                _strike(figure, said)
+
+
+def _example(figure, inputs: RunInputs, pair: tuple[dict, dict], left: float, top: float) -> None:
+    """One question: picture, question, answer before struck through, answer after with its mark."""
+    before, after = pair
+    _picture(figure, inputs, after, left, top, 184)
 
     def say(line: str, offset: float, **how):
         x, y, _, _ = _box(left, top + offset, 0, 0)
@@ -121,6 +151,15 @@ def readme_figure(inputs: RunInputs, out: Path) -> None:
         for index, pair in enumerate(examples(inputs)):
             row, column = divmod(index, _COLUMNS)
             _example(figure, inputs, pair, 40 + 246 * column, 122 + 296 * row)
+        forms = [variety.forms(records).brazilian_share * 100 for records in (inputs.sft, inputs.after)]
+        x, y, _, _ = _box(40, 722, 0, 0)
+        figure.text(
+            x, y, f"Stage 3: from {forms[0]:.0f} % to {forms[1]:.0f} % pt-BR forms, on held-out drawings",
+            va="top", fontsize=14, fontweight="bold", color=PAPER["ink"],
+        )  # fmt: skip
+        for index, pair in enumerate(drawings(inputs)):
+            _drawing(figure, inputs, pair, 40 + 246 * index, 762)
+        draw_rewards(figure.add_axes(_box(1100, 772, 460, 200)), inputs, PAPER)
         draw_loss(figure.add_axes(_box(1100, 62, 460, 222)), inputs, PAPER)
         _bars(figure.add_axes(_box(1160, 372, 400, 320)), inputs)
         try:

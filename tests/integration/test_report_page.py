@@ -79,9 +79,7 @@ def test_no_error_reaches_the_console(seen):
 
 def test_every_picture_and_curve_is_there(seen):
     found, _ = seen
-    assert (
-        found["broken"] == [] and found["loaded"] == ASKED + DRAWINGS
-    )  # each drawing in the gallery, and as an example
+    assert found["broken"] == [] and found["loaded"] == ASKED + DRAWINGS  # drawings twice
     assert found["curves"] == [True] * 5
 
 

@@ -5,10 +5,10 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from fabricated_run import ASKED, QUESTIONS, make_run
+from fabricated_run import ASKED, DRAWINGS, QUESTIONS, make_run
 from PIL import Image
 
-from demo import figures, report
+from demo import figures, report, report_variety
 from demo.readme_figure import PIXELS, examples, readme_figure
 from demo.report_cards import outcomes
 from demo.run_folder import read_run
@@ -73,7 +73,7 @@ def test_page_is_whole_and_takes_nothing_from_elsewhere(built):
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     targets = [v for _, a in page.tags for k, v in a.items() if k in ("src", "href", "xlink:href")]
-    assert len([t for t in targets if t.startswith("images/")]) == ASKED
+    assert len([t for t in targets if t.startswith("images/")]) == ASKED + DRAWINGS  # examples of stage 3
     for target in targets:
         assert target.startswith(("images/", "#", "data:")), target
         assert not target.startswith("images/") or (out / target).is_file()
@@ -92,7 +92,7 @@ def test_curves_follow_the_theme_and_have_ids_of_their_own(run):
     inputs = read_run(run)
     svgs = {name: figures.curve_svg(name, inputs) for name in figures.CURVES}
     for name, svg in svgs.items():
-        assert svg.startswith("<svg viewBox=") and "var(--c1)" in svg
+        assert svg.startswith("<svg viewBox=") and "var(--c2)" in svg
         assert not re.search(r"#0[1-6]0[1-6]0[1-6]", svg)
         assert all(i.startswith(f"{name}-") for i in re.findall(r'\bid="([^"]+)"', svg))
     for module in ("tower", "connector", "decoder"):
@@ -108,6 +108,18 @@ def test_stages_are_drawn_one_after_the_other(run):
     assert list(first.get_xdata()) == list(range(1, 21))
     assert list(second.get_xdata()) == list(range(21, 71))
     assert list(second.get_ydata()) == [4.0 / step for step in range(1, 51)]
+
+
+def test_stage_3_is_what_the_answers_add_up_to(run, built):
+    """Of stage 2 five of six drawings are pt-BR, of stage 3 one; an answer has two forms."""
+    shares = report_variety.figures(read_run(run))
+    assert shares["pt-BR forms in answers about drawings"] == pytest.approx((5 / 6, 1 / 6))
+    assert shares["drawings named right, in either variety"] == (1.0, 1.0)
+    html = built.read_text()
+    assert "10 of 12 were pt-BR after stage 2, 2 of 12 after stage 3; answers without any: 0 and 0." in html
+    assert f'{report.percent(5 / 6)} <span aria-label="to">→</span> {report.percent(1 / 6)}' in html
+    assert '<del>O desenho está <mark class="br">mostrando</mark> um <mark class="br">trem</mark> verde.</del>' in html
+    assert '<mark class="pt">a mostrar</mark> um <mark class="pt">comboio</mark> verde' in html
 
 
 def test_smoothing_is_a_centred_mean():
@@ -131,14 +143,17 @@ def test_readme_figure_has_its_size_and_takes_the_first_of_each_kind(run, tmp_pa
     readme_figure(inputs, out)
     assert Image.open(out).size == PIXELS
     kinds = [after["kind"] for _, after in examples(inputs)]
-    assert len(kinds) == 8 == len(set(kinds))
+    assert len(kinds) == 8 == len(set(kinds)) and "desenho" not in kinds
     for before, after in examples(inputs):
         assert after == next(r for r in inputs.after if r["kind"] == after["kind"])
         assert before["key"] == after["key"]
 
 
-@pytest.mark.parametrize("name", ["alignment/metrics.jsonl", "sft/metrics.jsonl", "dpo/metrics.jsonl", "answers_before.jsonl", "answers_sft.jsonl",
-                                  "answers_after.jsonl", "facts.json", "images/q-007.png"])  # fmt: skip
+INPUTS = ["alignment/metrics.jsonl", "sft/metrics.jsonl", "dpo/metrics.jsonl", "answers_before.jsonl"]
+INPUTS += ["answers_sft.jsonl", "answers_after.jsonl", "facts.json", "images/q-007.png"]
+
+
+@pytest.mark.parametrize("name", INPUTS)
 def test_each_missing_input_is_one_clear_line(run, name, capsys):
     (run / name).unlink()
     assert report.main(["--run", str(run)]) == 1
