@@ -15,6 +15,7 @@ from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
 from nemo_amalia.training.console import Console
 from nemo_amalia.training.counts import StepCounts
 from nemo_amalia.training.grad_norms import module_grad_norms
+from nemo_amalia.training.memory import peak_bytes
 
 
 def is_reporter() -> bool:
@@ -27,7 +28,7 @@ class Progress(Callback):
 
     metrics.jsonl and the trackers (TensorBoard, W&B, MLflow) carry: loss (mean over loss tokens), grad_norm, lr of each
     module, tokens_per_second, pack_fill (tokens over capacity), samples, tokens, image_tokens, tiles, all of the whole
-    global batch. Stage dpo: loss is the mean over pairs, and samples counts pairs; beside them what DPOStep reports and
+    global batch; peak_memory_gb of the reporting rank, so far. Stage dpo: loss is the mean over pairs, and samples counts pairs; beside them what DPOStep reports and
     grad_norm of each module.
     """
 
@@ -86,6 +87,7 @@ class Progress(Callback):
             "image_tokens": counts.image_tokens,
             "loss_tokens": counts.loss_tokens,
             "tiles": counts.tiles,
+            "peak_memory_gb": peak_bytes() / 1e9,
         }
         self._write(context, record)
         if step % self.interval == 0 or step == self.total:
@@ -95,7 +97,7 @@ class Progress(Callback):
         with open(self.metrics, "a") as out:
             out.write(json.dumps(record) + "\n")
         # Bridge's own log takes to the trackers what the step reports, and the gradient norm of the whole model.
-        names = ("pack_fill", "tokens_per_second", "samples", "image_tokens", "tiles")
+        names = ("pack_fill", "tokens_per_second", "samples", "image_tokens", "tiles", "peak_memory_gb")
         values = {f"data/{name}": record[name] for name in names}
         values |= {name: value for name, value in record.items() if name.startswith(("lr/", "grad_norm/"))}
         state = context.state
