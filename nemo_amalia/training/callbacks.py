@@ -28,8 +28,8 @@ class Progress(Callback):
 
     metrics.jsonl and the trackers (TensorBoard, W&B, MLflow) carry: loss (mean over loss tokens), grad_norm, lr of each
     module, tokens_per_second, pack_fill (tokens over capacity), samples, tokens, image_tokens, tiles, all of the whole
-    global batch; peak_memory_gb of the reporting rank, so far. Stage dpo: loss is the mean over pairs, and samples counts pairs; beside them what DPOStep reports and
-    grad_norm of each module.
+    global batch; peak_memory_gb of the reporting rank, so far. Stage dpo: loss is the mean over pairs, and samples
+    counts pairs; beside them what DPOStep reports and grad_norm of each module.
     """
 
     def __init__(self, console: Console, run: RunConfig, counts: StepCounts):
