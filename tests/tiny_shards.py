@@ -1,4 +1,4 @@
-"""A small folder of shards with real images and conversations, for tests that train through Energon."""
+"""Small folders of shards with real images, conversations or pairs, for tests that train through Energon."""
 
 import io
 
@@ -29,3 +29,14 @@ def conversations(number: int, seed: int = 0):
             "source": "ruido",
             "language": "pt-PT",
         }
+
+
+def preferences(number: int, seed: int = 1):
+    """Dicts for write_shards: the prompts of ``conversations``, each with a chosen and a rejected answer."""
+    for index, sample in enumerate(conversations(number, seed)):
+        answers = {"chosen": "Está a mostrar ruído", "rejected": "Está mostrando ruído" + " sim" * (index % 3)}
+        content = {
+            name: [{"role": "assistant", "content": [{"type": "text", "text": f"{text} {index}."}]}]
+            for name, text in answers.items()
+        }
+        yield sample | content | {"key": f"par-{index:05d}", "messages": sample["messages"][:1]}
