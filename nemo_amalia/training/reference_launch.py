@@ -8,16 +8,18 @@ from pathlib import Path
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validate import model_ranks, validate
 from nemo_amalia.training.launch import check_places, default_ranks, start_ranks
-from nemo_amalia.training.reference_file import default_path, parts_folder
+from nemo_amalia.training.reference_file import default_path
 
 MODULE = "nemo_amalia.training.reference_main"
 
 
 def reference_overrides(checkpoint: Path, data: Path, out: Path | None, overrides: list[str]) -> list[str]:
-    """The settings of a stage dpo that starts from ``checkpoint``; the logs lie with the parts."""
+    """The settings of a stage dpo that starts from ``checkpoint``; the logs go to FILE.logs, a folder a job of an array."""
     out = out or default_path(data)
     own = ["stage=dpo", f"model.checkpoint={checkpoint}", f"data.path={data}", f"stage.reference_file={out}"]
-    return [*own, f"run_dir={parts_folder(out)}", *overrides]
+    logs = out.with_name(out.name + ".logs")
+    job, jobs = array_turn()
+    return [*own, f"run_dir={logs / f'job-{job}' if jobs > 1 else logs}", *overrides]
 
 
 def settle_batch(run: RunConfig, world_size: int) -> None:

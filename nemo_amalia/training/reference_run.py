@@ -128,7 +128,7 @@ def _missing(folder: Path, names: list[str], fingerprint: dict[str, Any], comman
 
 
 def join(out: Path, names: list[str], fingerprint: dict[str, Any], command: str) -> int | None:
-    """The file of all parts, which go; returns its pairs. None while parts are missing (other jobs write them).
+    """The file of all parts, which go where this is the only job; returns its pairs. None while parts are missing (other jobs write them).
 
     Raises ValueError for a key that stands twice: two folders of a mix whose shards have one name.
     """
@@ -142,7 +142,8 @@ def join(out: Path, names: list[str], fingerprint: dict[str, Any], command: str)
         twice = next(key for key, seen in _counted(keys) if seen)
         raise ValueError(f"the pair {twice} stands twice in {folder}: give the shards of each folder other names")
     write_table(out, {name: table[name] for name in SCHEMA.names}, fingerprint)
-    shutil.rmtree(folder, ignore_errors=os.environ.get("SLURM_ARRAY_TASK_COUNT") is not None)
+    if array_turn()[1] == 1:  # other jobs of an array may be reading them
+        shutil.rmtree(folder)
     return len(keys)
 
 
