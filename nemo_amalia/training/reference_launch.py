@@ -14,9 +14,13 @@ MODULE = "nemo_amalia.training.reference_main"
 
 
 def reference_overrides(checkpoint: Path, data: Path, out: Path | None, overrides: list[str]) -> list[str]:
-    """The settings of a stage dpo that starts from ``checkpoint``; the logs go to FILE.logs, a folder a job of an array."""
+    """The settings of a stage dpo that starts from ``checkpoint``.
+
+    The logs go to FILE.logs, a folder a job of an array. A stage=... among the overrides takes the place of stage=dpo.
+    """
     out = out or default_path(data)
-    own = ["stage=dpo", f"model.checkpoint={checkpoint}", f"data.path={data}", f"stage.reference_file={out}"]
+    own = [] if any(word.startswith("stage=") for word in overrides) else ["stage=dpo"]
+    own += [f"model.checkpoint={checkpoint}", f"data.path={data}", f"stage.reference_file={out}"]
     logs = out.with_name(out.name + ".logs")
     job, jobs = array_turn()
     return [*own, f"run_dir={logs / f'job-{job}' if jobs > 1 else logs}", *overrides]

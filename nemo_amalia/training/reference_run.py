@@ -128,7 +128,9 @@ def _missing(folder: Path, names: list[str], fingerprint: dict[str, Any], comman
 
 
 def join(out: Path, names: list[str], fingerprint: dict[str, Any], command: str) -> int | None:
-    """The file of all parts, which go where this is the only job; returns its pairs. None while parts are missing (other jobs write them).
+    """The file of all parts, which go where this is the only job; returns its pairs.
+
+    None while parts are missing: other jobs write them.
 
     Raises ValueError for a key that stands twice: two folders of a mix whose shards have one name.
     """
