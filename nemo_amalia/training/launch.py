@@ -18,6 +18,7 @@ from nemo_amalia.training.console import CONSOLE_VARIABLE
 from nemo_amalia.training.data_position import check_position
 from nemo_amalia.training.epochs import settle_steps
 from nemo_amalia.training.one_run import claim, end_with_parent
+from nemo_amalia.training.reference_fingerprint import check_reference
 from nemo_amalia.training.resumed_schedule import check_schedule
 
 
@@ -34,6 +35,7 @@ def launch(run: RunConfig, overrides: list[str]) -> int:
     check_position(run, ranks)
     settle_steps(run)
     check_schedule(run)
+    check_reference(run)
     claim(run.run_dir, keep=False)
     return start_ranks(run, ranks, "nemo_amalia.training.main", overrides)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nemo_amalia.bridge.checkpoints import latest_iteration, stored_parts
-from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
 from nemo_amalia.data.layout import resolve
 from nemo_amalia.data.pack_index import settings_of
+from nemo_amalia.training.reference_file import check_fingerprint, read_table, reference_command, reference_path
 
 # Of an index of packs' settings; how pairs are packed changes no log-probability.
 _OF_TOKENS = ("tokenizer", "chat_template", "tile", "patch", "pinpoints", "tiling", "max_image_pixels")
@@ -22,9 +23,25 @@ def fingerprint(run: RunConfig, chat: Any, geometry: Any) -> dict[str, Any]:
     """Checkpoint, tokenizer, template, image geometry, precision and data of a run; no weights are read whole."""
     stage, packs = run.stage, (run.stage.seq_length, 1)
     tokens = settings_of(chat, geometry, *packs, stage.tiling, run.data.max_image_pixels)
+    return _of_files(run) | {name: tokens[name] for name in _OF_TOKENS}
+
+
+def check_reference(run: RunConfig) -> None:
+    """Before any rank starts: raises ValueError for a file that is missing, torn, or of another checkpoint or data.
+
+    Tokenizer and geometry are compared by the rank that has them.
+    """
+    if run.stage.name != PREFERENCE_STAGE or run.stage.reference == "in_memory":
+        return
+    path, command = reference_path(run), reference_command(run)
+    _, found = read_table(path, command)
+    wanted = _of_files(run)
+    check_fingerprint(path, {name: found.get(name) for name in wanted}, wanted, command)
+
+
+def _of_files(run: RunConfig) -> dict[str, Any]:
     return {
         "checkpoint": checkpoint_fingerprint(run.model.checkpoint),
-        **{name: tokens[name] for name in _OF_TOKENS},
         "precision": run.precision.recipe,
         "data": _hash(json.dumps(resolve(run.data.path)[1]).encode()),
     }
