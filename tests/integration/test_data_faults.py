@@ -74,18 +74,18 @@ def one_rank(folder):
     import os
     import signal
 
-    from nemo_amalia.data import task_encoder
+    from nemo_amalia.data.encoding import ConversationEncoder
 
     found = [train_here(folder, "whole", stop_after=STEPS)]
     found.append(train_here(folder, "whole", stop_after=STEPS, start_anew_at=STOP, max_loss_share=1.0))
-    cook = task_encoder.cook_conversation
+    cook = ConversationEncoder.cook
 
     def killed_once(record):
         if record["__key__"].endswith("ruido-00033"):
             os.kill(os.getpid(), signal.SIGKILL)
         return cook(record)
 
-    task_encoder.cook_conversation = killed_once
+    ConversationEncoder.cook = staticmethod(killed_once)
     found.append(train_here(folder, "killed", max_loss_share=1.0))
     return found
 
