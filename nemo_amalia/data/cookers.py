@@ -99,9 +99,11 @@ def _content(record: Mapping[str, Any], key: str, names: tuple[str, ...]) -> Map
     raw = record["json"]
     try:
         content = json.loads(raw) if isinstance(raw, bytes | str) else raw
+        if not isinstance(content, Mapping):
+            raise TypeError(f"it is a {type(content).__name__}")
         missing = [name for name in names if name not in content]
-        if missing or not isinstance(content, Mapping):
-            raise KeyError(", ".join(missing) or "messages")
+        if missing:
+            raise KeyError(", ".join(missing))
     except (ValueError, KeyError, TypeError) as error:
         form = '"messages": [...], "chosen": [...], "rejected": [...]' if "chosen" in names else '"messages": [...]'
         raise BadSampleError(

@@ -55,7 +55,7 @@ def test_a_record_becomes_a_conversation():
     [
         ({"json": None}, "no json part"),
         ({"json": b"{"}, "JSONDecodeError"),
-        ({"json": b"[]"}, "TypeError"),
+        ({"json": b"[]"}, "TypeError: it is a list"),
         ({"json": b'{"source": "x"}'}, "KeyError"),
         ({"2.png": b"x"}, r"numbered \[0, 2\]: expected 0 to 1"),
         ({"0.png": b"x"}, "two images numbered 0"),

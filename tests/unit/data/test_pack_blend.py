@@ -144,7 +144,7 @@ def test_short_passes_are_kept_apart(algorithm):
     for source, number in ((0, 700), (1, 300)):
         lengths = random.integers(50, 6000, number).tolist()
         hashes = random.integers(0, 1 << 62, number).tolist()
-        book.take(source, source, ShardLengths(lengths, lengths, lengths, lengths, lengths, hashes, number))
+        book.take(source, source, ShardLengths(*[lengths] * 6, hashes, number))
     book.pack_epoch(WindowPacker(16384, 4, algorithm=algorithm), [Fraction(2), Fraction("3.5")])
     assert Counter(Counter(book.packed.tolist()).values()) == {2: 700, 3: 150, 4: 150}
     of_pack = np.repeat(np.arange(len(book.counts)), book.counts)

@@ -9,7 +9,7 @@ import time
 import pytest
 from chatml import conversation
 
-from nemo_amalia.data import task_encoder
+from nemo_amalia.data.encoding import ConversationEncoder
 from nemo_amalia.data.faults import FaultBoard
 from nemo_amalia.data.shards import write_shards
 from nemo_amalia.data.workers import WorkerLostError, in_one_line
@@ -24,14 +24,14 @@ def folder(tmp_path_factory):
 
 def when_reading(monkeypatch, act):
     """The worker that reads the victim does `act` first; patched before the fork."""
-    cook = task_encoder.cook_conversation
+    cook = ConversationEncoder.cook
 
     def cook_or_act(record):
         if record["__key__"].endswith(VICTIM):
             act()
         return cook(record)
 
-    monkeypatch.setattr(task_encoder, "cook_conversation", cook_or_act)
+    monkeypatch.setattr(ConversationEncoder, "cook", staticmethod(cook_or_act))
 
 
 def lost(loader):
