@@ -62,25 +62,39 @@ class FixedBatches(DatasetProvider):
         return self.stream(group.rank(), group.size()), None, None
 
     def stream(self, rank: int, size: int):
-        from nemo_amalia.data.collator import Collator
-
-        collate = Collator(
-            seq_length=SEQ_LENGTH,
-            pad_token_id=0,
-            image_token_id=self.image_token_id,
-            geometry=self.geometry,
-            segment_multiple=4 if self.packing else 1,  # what CP=2 needs, at every layout
-            packing=self.packing,
-        )
-        drawn = samples(self.geometry, self.image_token_id, self.vocabulary, self.packs * SAMPLES_A_PACK)
-        step = SAMPLES_A_PACK if self.packing else 1
-        groups = [drawn[start : start + step] for start in range(0, len(drawn), step)]
-        count = 0
+        groups, count = self.groups(), 0
         while True:
             for index, group in enumerate(groups):
                 if index % size == rank:
-                    batch = collate([sample for sample, _ in group], [tiles for _, tiles in group])
                     count += 1
+                    batch = self.batch(group)
                     if self.poison_step and count >= self.poison_step:
                         batch = replace(batch, image_mean=(float("nan"),) * 3)
                     yield batch
+
+    def groups(self):
+        """What each micro-batch is made of."""
+        drawn = samples(self.geometry, self.image_token_id, self.vocabulary, self.packs * SAMPLES_A_PACK)
+        return grouped(drawn, SAMPLES_A_PACK if self.packing else 1)
+
+    def batch(self, group):
+        """One micro-batch."""
+        collate = self.collator(SEQ_LENGTH, 4 if self.packing else 1, packing=self.packing)  # 4: what CP=2 needs
+        return collate([sample for sample, _ in group], [tiles for _, tiles in group])
+
+    def collator(self, seq_length: int, segment_multiple: int, **more):
+        from nemo_amalia.data.collator import Collator
+
+        return Collator(
+            seq_length=seq_length,
+            pad_token_id=0,
+            image_token_id=self.image_token_id,
+            geometry=self.geometry,
+            segment_multiple=segment_multiple,
+            **more,
+        )
+
+
+def grouped(drawn: list, step: int) -> list:
+    """``step`` neighbours at a time."""
+    return [drawn[start : start + step] for start in range(0, len(drawn), step)]

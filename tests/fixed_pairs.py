@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from fixed_batches import SHAPES, FixedBatches
+from fixed_batches import SHAPES, FixedBatches, grouped
 
 PAIRS_A_PACK, SEQ_LENGTH = 2, 576
 END = 2  # <|im_end|> of tests.tiny_hf
@@ -47,32 +47,17 @@ def pairs(geometry, image_token_id: int, vocabulary: int, number: int):
 class FixedPairs(FixedBatches):
     """``packs`` packs of two pairs, or the same pairs one a pack, over and over; images once for each answer."""
 
-    def stream(self, rank: int, size: int):
-        from nemo_amalia.data.collator import Collator
-
-        collate = Collator(
-            seq_length=SEQ_LENGTH,
-            pad_token_id=0,
-            image_token_id=self.image_token_id,
-            geometry=self.geometry,
-            segment_multiple=4,  # what CP=2 needs, at every layout
-        )
+    def groups(self):
         drawn = pairs(self.geometry, self.image_token_id, self.vocabulary, self.packs * PAIRS_A_PACK)
-        step = PAIRS_A_PACK if self.packing else 1
-        groups = [drawn[start : start + step] for start in range(0, len(drawn), step)]
-        count = 0
-        while True:
-            for index, group in enumerate(groups):
-                if index % size == rank:
-                    count += 1
-                    poisoned = self.poison_step and count >= self.poison_step
-                    yield collated(collate, group, nan=bool(poisoned))
+        return grouped(drawn, PAIRS_A_PACK if self.packing else 1)
+
+    def batch(self, group):
+        return collated(self.collator(SEQ_LENGTH, 4), group)  # 4: what CP=2 needs, at every layout
 
 
-def collated(collate, group, nan=False):
-    """One micro-batch of pairs, with pixels that are no numbers where ``nan``."""
+def collated(collate, group):
+    """One micro-batch of pairs."""
     samples = [sample for answers, _ in group for sample in answers]
     batch = collate(samples, [tiles for _, tiles in group for _ in range(2)])
     keys = [answers[0].key.removesuffix(" (chosen)") for answers, _ in group]
-    batch = replace(batch, keys=keys, num_samples=len(group), num_pairs=len(group))
-    return replace(batch, image_mean=(float("nan"),) * 3) if nan else batch
+    return replace(batch, keys=keys, num_samples=len(group), num_pairs=len(group))

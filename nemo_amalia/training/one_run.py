@@ -40,7 +40,7 @@ def claim(run_dir: str | Path, keep: bool = True) -> None:
             "first), end it, or choose another run_dir"
         ) from error
     except OSError:
-        pass
+        pass  # this file system has no locks: refusing every run on it would be worse than missing a second one
     if not keep:
         os.close(descriptor)
         return
