@@ -10,6 +10,7 @@ MISSING = "???"  # OmegaConf's mark for a value that the user must give
 SCHEDULES = ("constant", "cosine")
 PACKING_ALGORITHMS = ("best_fit_decreasing", "balanced")  # of data/packing.py
 RECORDS = ("conversations", "preferences")  # what a stage's data may hold (data/encoding.py)
+RECOMPUTE = ("none", "selective", "full")
 MODULES = ("tower", "connector", "decoder")
 PREFERENCE_STAGE = "dpo"  # the stage.name that trains on pairs
 PREFERENCE_LOSSES = ("sigmoid", "ipo", "robust")
@@ -74,9 +75,6 @@ class ModelConfig:
 
     checkpoint: str = MISSING  # a Megatron checkpoint: of `amalia import`, or of the stage before
     tower_data_parallel: bool = True  # each TP rank encodes its share of the tiles; False: all encode all
-    recompute: str = "none"  # none | selective | full
-    recompute_layers: int = 1  # layers a block, for full
-    tower_recompute: bool = False
 
 
 @dataclass
@@ -101,8 +99,9 @@ class DataConfig:
 
 @dataclass
 class ParallelConfig:
-    """How the model is cut. The data-parallel size is what is left of the world."""
+    """How the model is cut and what it keeps for the backward. The data-parallel size is what is left of the world."""
 
+    world_size: int | None = None  # GPUs that the layout was made for; None: any
     tensor: int = 1
     pipeline: int = 1
     context: int = 1
@@ -112,6 +111,10 @@ class ParallelConfig:
     distributed_optimizer: bool = True
     overlap_grad_reduce: bool = False
     overlap_param_gather: bool = False
+    overlap_tensor: bool = False  # TP's communication under its matrix products; Transformer Engine and sequence=true
+    recompute: str = "none"  # of RECOMPUTE
+    recompute_layers: int = 1  # layers a block, for full
+    tower_recompute: bool = False  # keep no activations of the tower's layers
 
 
 @dataclass
@@ -154,6 +157,26 @@ class LoggingConfig:
 
 
 @dataclass
+class ClusterConfig:
+    """The machines that `amalia plan` reckons with and that layouts are checked against; training reads the memory.
+
+    Rates are a GPU's; TFLOPS are of dense matrix products as the vendor states them.
+    """
+
+    name: str = "laptop"
+    gpu: str | None = None  # None: no GPU, nothing to check against
+    gpus_per_node: int = 0
+    gpu_memory_gb: float = 0.0  # GiB that a process may use
+    bf16_tflops: float = 0.0
+    fp8_tflops: float = 0.0
+    memory_bandwidth_gb_s: float = 0.0
+    nvlink_gb_s: float = 0.0  # inside a node, one direction
+    network_gb_s: float = 0.0  # between nodes, one direction
+    gpu_watts: float = 0.0  # at load
+    node_watts: float = 0.0  # of a node besides its GPUs
+
+
+@dataclass
 class LaunchConfig:
     """How `amalia train` starts ranks on one machine; under torchrun or Slurm it is not read."""
 
@@ -177,3 +200,4 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     logging: LoggingConfig = field(default_factory=LoggingConfig)
     launch: LaunchConfig = field(default_factory=LaunchConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)

@@ -6,6 +6,7 @@ from nemo_amalia.config.schema import (
     MODULES,
     PACKING_ALGORITHMS,
     PREFERENCE_STAGE,
+    RECOMPUTE,
     SCHEDULES,
     DataConfig,
     RunConfig,
@@ -33,7 +34,7 @@ def _stage(run: RunConfig) -> None:
     _one_of("stage.schedule", stage.schedule, SCHEDULES)
     _one_of("data.on_bad_sample", run.data.on_bad_sample, ("fail", "drop"))
     _one_of("data.packing_algorithm", run.data.packing_algorithm, PACKING_ALGORITHMS)
-    _one_of("model.recompute", run.model.recompute, ("none", "selective", "full"))
+    _one_of("parallel.recompute", run.parallel.recompute, RECOMPUTE)
     _one_of("precision.recipe", run.precision.recipe, ("fp32", "bf16_mixed"))
     if not stage.trainable:
         raise ValueError(f"stage.trainable is empty: name at least one of {', '.join(MODULES)}")

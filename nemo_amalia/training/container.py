@@ -78,7 +78,7 @@ def set_model(run: RunConfig, model: AmaliaVLModelProvider) -> None:
     model.seq_length = stage.seq_length
     model.tiling, model.trainable = stage.tiling, list(stage.trainable)
     model.tower_data_parallel = run.model.tower_data_parallel
-    model.vision_recompute = run.model.tower_recompute
+    model.vision_recompute = run.parallel.tower_recompute
     model.calculate_per_token_loss = True  # see data_parallel
     set_recompute(run, model)
     set_precision(run, model)
@@ -87,10 +87,10 @@ def set_model(run: RunConfig, model: AmaliaVLModelProvider) -> None:
 
 def set_recompute(run: RunConfig, model: AmaliaVLModelProvider) -> None:
     """None, Megatron's selective recompute of attention, or whole layers."""
-    kind = run.model.recompute
+    kind = run.parallel.recompute
     model.recompute_granularity = None if kind == "none" else kind
     model.recompute_method = "uniform" if kind == "full" else None
-    model.recompute_num_layers = run.model.recompute_layers if kind == "full" else None
+    model.recompute_num_layers = run.parallel.recompute_layers if kind == "full" else None
 
 
 def set_precision(run: RunConfig, model: AmaliaVLModelProvider) -> None:

@@ -13,7 +13,7 @@ MAY_IMPORT = {
     "model": {"config", "data.image_geometry"},
     "bridge": {"model", "config", "data.image_geometry"},
     "training": {"data", "model", "bridge", "config", "platform"},
-    "cluster": {"config", "model"},
+    "cluster": {"config", "model", "data", "bridge", "training"},
     "evaluation": {"config"},
     "platform": set(),
     "cli": {"config", "data", "model", "bridge", "training", "cluster", "evaluation", "platform"},
