@@ -1,7 +1,8 @@
 """Drawings of things whose name differs between Portugal and Brazil, with an answer in each variety: stage 3's pairs.
 
 Stage 2 sees answers of both (BRAZILIAN of them pt-BR), as a mix taken from the web would have them; stage 3 prefers
-the pt-PT answer to the pt-BR one for the same drawing and question. What is held out are pairs of thing and colour.
+the pt-PT answer to the pt-BR one for the same drawing and question. What is held out are drawings: a thing in a colour,
+at a place and in a size. (Were it things in a colour, training would teach that nothing else has that colour.)
 """
 
 import math
@@ -18,6 +19,8 @@ BRAZILIAN = 0.7  # of stage 2's answers about drawings
 VARIETIES = ("pt-PT", "pt-BR")
 SIDE = 256  # of the picture, in pixels
 _SCALE = 2
+PLACES, SIZES = 3, 3
+_RADIUS = 0.34, 0.44  # smallest and largest, as a share of SIDE
 
 #: Question -> its answer by variety; {x} is the thing with its article and colour.
 PHRASES = {
@@ -36,15 +39,17 @@ class Named:
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is drawn, and in which colour."""
+    """What is drawn, in which colour, where and how large."""
 
     thing: str  # of THINGS
     colour: str
+    place: tuple[int, int] = (1, 1)  # column and row, of PLACES each
+    size: int = 1  # of SIZES
 
     @property
     def key(self) -> str:
         """What the split hashes."""
-        return f"desenho de {self.thing} {self.colour}"
+        return f"desenho de {self.thing} {self.colour} em {self.place} com {self.size}"
 
     def answer(self, question: str, variety: str) -> str:
         """To one of PHRASES."""
@@ -56,19 +61,21 @@ class Drawing:
 def random_drawing(rng: random.Random, side: Side) -> Drawing:
     """One that lies on ``side``."""
     while True:
-        drawing = Drawing(rng.choice(list(THINGS)), rng.choice(list(COLOURS)))
+        place = rng.randrange(PLACES), rng.randrange(PLACES)
+        drawing = Drawing(rng.choice(list(THINGS)), rng.choice(list(COLOURS)), place, rng.randrange(SIZES))
         if side_of(drawing.key) == side:
             return drawing
 
 
 def paint(drawing: Drawing, rng: random.Random) -> Image.Image:
-    """The picture, antialiased; place, size and shades are drawn from ``rng`` and decide no answer."""
+    """The picture, antialiased; shades, and where within its place and size, are drawn from ``rng``."""
     shade = rng.randint(228, 255)
     paper = tuple(min(255, max(215, shade + rng.randint(-14, 14))) for _ in range(3))
     image = Image.new("RGB", (SIDE * _SCALE, SIDE * _SCALE), paper)
-    radius = SIDE * _SCALE * rng.uniform(0.34, 0.44)
+    small, large = _RADIUS
+    radius = SIDE * _SCALE * (small + (large - small) * (drawing.size + rng.random()) / SIZES)
     room = SIDE * _SCALE / 2 - radius
-    x, y = (SIDE * _SCALE / 2 + rng.uniform(-1, 1) * room * 0.8 for _ in range(2))
+    x, y = (SIDE * _SCALE / 2 + (2 * (at + rng.random()) / PLACES - 1) * room * 0.8 for at in drawing.place)
     ink = tuple(min(255, max(0, c + rng.randint(-12, 12))) for c in COLOURS[drawing.colour][3])
     THINGS[drawing.thing].draw(ImageDraw.Draw(image), x, y, radius, ink, paper)
     return image.reduce(_SCALE)

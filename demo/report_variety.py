@@ -49,8 +49,8 @@ def note(inputs: RunInputs) -> str:
     """How much was asked, and what the share leaves out."""
     was, now = variety.forms(inputs.sft), variety.forms(inputs.after)
     return (
-        f"{now.answers} questions about drawings whose thing never had that colour in training. Stage 2 learned from "
-        f"answers of both varieties; stage 3 preferred the pt-PT answer to the pt-BR one for other drawings. A form is "
+        f"{now.answers} questions about held-out drawings: no training picture has that thing in that colour, place "
+        f"and size. Stage 2 learned from answers of both varieties; stage 3 preferred the pt-PT answer. A form is "
         f"a word or construction that the other variety writes otherwise: {was.brazilian} of "
         f"{was.brazilian + was.portuguese} were pt-BR after stage 2, {now.brazilian} of "
         f"{now.brazilian + now.portuguese} after stage 3; answers without any: {was.neither} and {now.neither}."

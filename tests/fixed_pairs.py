@@ -47,12 +47,18 @@ def pairs(geometry, image_token_id: int, vocabulary: int, number: int):
 class FixedPairs(FixedBatches):
     """``packs`` packs of two pairs, or the same pairs one a pack, over and over; images once for each answer."""
 
+    lost_pack: int | None = None  # this one has no pair left, as of an index whose images cannot be decoded
+
     def groups(self):
         drawn = pairs(self.geometry, self.image_token_id, self.vocabulary, self.packs * PAIRS_A_PACK)
-        return grouped(drawn, PAIRS_A_PACK if self.packing else 1)
+        found = grouped(drawn, PAIRS_A_PACK if self.packing else 1)
+        return [[] if index == self.lost_pack else group for index, group in enumerate(found)]
 
     def batch(self, group):
-        return collated(self.collator(SEQ_LENGTH, 4), group)  # 4: what CP=2 needs, at every layout
+        from nemo_amalia.data.index_loader import empty_batch
+
+        collate = self.collator(SEQ_LENGTH, 4)  # 4: what CP=2 needs, at every layout
+        return collated(collate, group) if group else empty_batch(collate)
 
 
 def collated(collate, group):

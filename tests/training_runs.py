@@ -56,10 +56,11 @@ def dpo_config(checkpoint, run_dir, *, reference="in_memory", preference=None, *
     return run
 
 
-def train_fixed(run, *, save=False, packs=8, poison_step=0, callbacks=(), dataset=None, conversations=False):
+def train_fixed(run, *, save=False, packs=8, callbacks=(), dataset=None, conversations=False, **stream):
     """Train on the fixed stream; the reporter's metrics by step (an empty list on other ranks).
 
-    dataset: another stream than fixed_batches' (for stage dpo: fixed_pairs', unless ``conversations``).
+    dataset: another stream than fixed_batches' (for stage dpo: fixed_pairs', unless ``conversations``), which takes
+    ``stream`` as its fields.
     """
     import os
 
@@ -83,7 +84,7 @@ def train_fixed(run, *, save=False, packs=8, poison_step=0, callbacks=(), datase
         vocabulary=260,  # special tokens are below 4 in tests.tiny_hf
         image_token_id=container.model.image_token_id,
         geometry=container.model.image_geometry(),
-        poison_step=poison_step,
+        **stream,
     )
     if not save:
         container.checkpoint.save = container.checkpoint.load = None

@@ -11,12 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from nemo_amalia.data.prompts import IMAGE, Messages, shared_prompt, spoken, without_prompt
 from nemo_amalia.data.samples import BadSampleError, ConversationSample, PreferenceSample
 
 IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
-IMAGE = "<image>"  # how a string writes an image
-
-Messages = list[dict[str, Any]]
 
 
 def sample_key(record: Mapping[str, Any]) -> str:
@@ -60,10 +58,10 @@ def cook_preference(record: Mapping[str, Any]) -> PreferenceSample:
         _checked(content.get(name) or [], name, key) for name in ("messages", "chosen", "rejected")
     )
     if not prompt:  # both are whole conversations
-        shared = _shared(chosen, rejected)
+        shared = shared_prompt(chosen, rejected)
         prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
     else:
-        chosen, rejected = _after(prompt, chosen), _after(prompt, rejected)
+        chosen, rejected = without_prompt(prompt, chosen), without_prompt(prompt, rejected)
     for name, answer in (("chosen", chosen), ("rejected", rejected)):
         _check_answer(name, answer, key)
     last = prompt[-1]["role"] if prompt else "nobody"
@@ -128,14 +126,14 @@ def _checked(messages: Any, name: str, key: str) -> Messages:
 
 def _check_answer(name: str, answer: Messages, key: str) -> None:
     if answer and answer[0]["role"] != "assistant":
-        role, text = _spoken(answer[0])
+        role, text = spoken(answer[0])
         raise BadSampleError(
             f"chosen and rejected of pair {key} do not answer one prompt: {name} has the {role}'s turn {text[:60]!r}, "
             "which is not the prompt's; give both the same prompt, or their answers alone",
             "other_prompt",
         )
-    spoken = [_spoken(message)[1] for message in answer if message["role"] == "assistant"]
-    if not spoken or not all(text.strip() for text in spoken):
+    texts = [spoken(message)[1] for message in answer if message["role"] == "assistant"]
+    if not texts or not all(text.strip() for text in texts):
         raise BadSampleError(
             f"the {name} answer of pair {key} is missing or empty: there is nothing to compare; drop it", "no_answer"
         )
@@ -146,27 +144,6 @@ def _check_answer(name: str, answer: Messages, key: str) -> None:
             "both answers share",
             "placeholders",
         )
-
-
-def _shared(one: Messages, other: Messages) -> int:
-    """How many messages two conversations have in common before their last answers."""
-    longest = max(min(len(one), len(other)) - 1, 0)
-    return next((index for index in range(longest) if _spoken(one[index]) != _spoken(other[index])), longest)
-
-
-def _after(prompt: Messages, answer: Messages) -> Messages:
-    """The answer without the prompt, where it repeats it."""
-    repeated = [_spoken(message) for message in answer[: len(prompt)]] == [_spoken(message) for message in prompt]
-    return answer[len(prompt) :] if repeated else answer
-
-
-def _spoken(message: dict[str, Any]) -> tuple[str, str]:
-    """(role, text without its images): a prompt may be repeated without them, or as a string instead of parts."""
-    content = message["content"]
-    if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict)]
-        content = "".join(text for text in texts if isinstance(text, str))
-    return message["role"], " ".join(str(content).replace(IMAGE, " ").split())
 
 
 def _images(message: dict[str, Any]) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from nemo_amalia.data.collator import Collator
 from nemo_amalia.data.faults import FaultBoard
 from nemo_amalia.data.index_reader import SampleReader
 from nemo_amalia.data.loader import StreamSettings, has_gpu, pack_parts
@@ -177,13 +178,14 @@ class _Packs(Dataset):
     def assemble(self, pack: Pack) -> PackedBatch:
         """With an empty batch for a pack of which nothing is left: a position is a micro-batch, always."""
         batch = self.assembler(pack) if pack.samples else None
-        return self._nothing() if batch is None else batch
+        return empty_batch(self.assembler.collator) if batch is None else batch
 
-    def _nothing(self) -> PackedBatch:
-        collator = self.assembler.collator
-        one = np.asarray([collator.pad_token_id], dtype=np.int32)
-        empty = TokenizedSample("", "", one, np.zeros(1, dtype=np.uint8), (), (), tiling=False)
-        return replace(collator([empty], [[]]), keys=[], num_samples=0, num_tokens=0)
+
+def empty_batch(collator: Collator) -> PackedBatch:
+    """A micro-batch of one padding token, of which nothing is learned: no sample, no pair."""
+    one = np.asarray([collator.pad_token_id], dtype=np.int32)
+    empty = TokenizedSample("", "", one, np.zeros(1, dtype=np.uint8), (), (), tiling=False)
+    return replace(collator([empty], [[]]), keys=[], num_samples=0, num_tokens=0)
 
 
 def share_positions(folder: str | None, dp_rank: int) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from nemo_amalia.data.image_geometry import ImageGeometry
 from nemo_amalia.data.image_headers import MAX_PIXELS, ImageError, read_header
+from nemo_amalia.data.prompts import IMAGE
 
 if TYPE_CHECKING:
     from nemo_amalia.data.chat import ChatFormat
@@ -26,7 +27,6 @@ VERSION = 1
 FILE = Path(".nv-meta") / "amalia.json"
 INDEX = Path(".nv-meta") / ".info.json"
 MAX_SIZES = 1024  # 20 KB of JSON, and 0.1 s of arithmetic a data set
-IMAGE = "<image>"  # how a string writes a picture; a list writes {"type": "image"}
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import queue
 import signal
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from nemo_amalia.data.faults import FaultBoard
+from nemo_amalia.data.parent import end_with_parent
 from nemo_amalia.data.samples import BadSampleError
 
 GONE_SECONDS = 5
@@ -23,15 +25,23 @@ class WorkerLostError(ValueError):
 
 @contextmanager
 def ready_to_fork() -> Iterator[None]:
-    """Workers that start in here do not look through what this process holds when they collect garbage.
+    """Workers that start in here end with this process, and collecting garbage do not look through what it holds.
 
-    Energon does so in each new worker, for seconds where Megatron is loaded, and would copy every page it looks at.
+    Energon collects in each new worker, for seconds where Megatron is loaded, and would copy every page it looks at.
+    A worker whose rank is gone may wait for ever otherwise: until somebody reads what it has sent.
     """
+    global _starting
     gc.freeze()
+    _starting = True
     try:
         yield
     finally:
+        _starting = False
         gc.unfreeze()
+
+
+_starting = False
+os.register_at_fork(after_in_child=lambda: end_with_parent() if _starting else None)
 
 
 def in_one_line(error: Exception, faults: FaultBoard, lost: Callable[[bool], str | None]) -> Exception:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -82,7 +83,7 @@ def answers_of(batch: PackedBatch) -> Answers:
     if bounds is None:
         bounds = torch.arange(len(batch.labels) + 1) * batch.labels.shape[1]
     tokens, last = [], []
-    for index, (start, end) in enumerate(bounds[: 2 * batch.num_pairs + 1].unfold(0, 2, 1).tolist()):
+    for index, (start, end) in enumerate(pairwise(bounds[: 2 * batch.num_pairs + 1].tolist())):
         learned = labels[start:end][mask[start:end]]
         if not len(learned):
             answer = ("chosen", "rejected")[index % 2]

@@ -13,11 +13,12 @@ from pathlib import Path
 from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validate import model_ranks, validate
+from nemo_amalia.data.parent import end_with_parent
 from nemo_amalia.data.shards import check_folder
 from nemo_amalia.training.console import CONSOLE_VARIABLE
 from nemo_amalia.training.data_position import check_position
 from nemo_amalia.training.epochs import settle_steps
-from nemo_amalia.training.one_run import claim, end_with_parent
+from nemo_amalia.training.one_run import claim
 from nemo_amalia.training.reference_fingerprint import check_reference
 from nemo_amalia.training.resumed_schedule import check_schedule
 

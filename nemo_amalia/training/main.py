@@ -11,9 +11,10 @@ from functools import partial
 
 from nemo_amalia.config.compose import CONF, check_overrides, register_schema, to_run_config
 from nemo_amalia.config.validate import validate
+from nemo_amalia.data.parent import end_with_parent
 from nemo_amalia.platform import prepare
 from nemo_amalia.training.console import Console
-from nemo_amalia.training.one_run import claim, end_with_parent
+from nemo_amalia.training.one_run import claim
 
 
 def slurm_environment() -> None:

@@ -1,25 +1,14 @@
-"""One run writes a run_dir at a time, and no rank outlives what started it: kill -9, then the same command, is safe."""
+"""One run writes a run_dir at a time; with no rank outliving what started it, kill -9 and the same command are safe."""
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
-import signal
 import socket
 from pathlib import Path
 
 LOCK = ".running"
-_PR_SET_PDEATHSIG = 1
 _held: list[int] = []  # open until this process ends
-
-
-def end_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
-    """Linux sends this process `by` when its parent has ended, however it did (prctl(2)); elsewhere nothing happens."""
-    try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by)
-    except (OSError, AttributeError):
-        return
 
 
 def claim(run_dir: str | Path, keep: bool = True) -> None:

@@ -17,16 +17,20 @@ ABSOLUTE = 2e-6
 FIGURES = ("loss", "grad_norm", "grad_norm/tower", "grad_norm/connector", "grad_norm/decoder", "logps/chosen")
 FIGURES += ("logps/rejected", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "kl")
 MPO = {"preference_loss_weight": 0.8, "quality_loss_weight": 0.2, "sft_loss_weight": 1.0}
+LOST = {"packs": 4, "lost_pack": 3}
 ONE_RANK = {
     "packed": {},
     "unpacked": {"packing": False, "batch": PACKS * PAIRS_A_PACK},
     "mpo": {"preference": MPO},
+    "three packs": {"batch": 3, "stream": {"packs": 3}},
+    "four, one lost": {"stream": LOST},
 }
 TWO_RANKS = {
     "TP2+SP": {"layout": Layout(tp=2, sp=True)},
     "DP2": {},
     "CP2": {"layout": Layout(cp=2)},
     "CP2 mpo": {"layout": Layout(cp=2), "preference": MPO},
+    "DP2 lost": {"stream": LOST},
 }
 
 
@@ -35,9 +39,11 @@ def train_each(checkpoint, folder, cases):
 
     results = {}
     for name, options in cases.items():
-        run = dpo_config(checkpoint, f"{folder}/{name.replace(' ', '_')}", steps=STEPS, **{"batch": PACKS, **options})
+        options = {"batch": PACKS, **options}
+        stream = options.pop("stream", {})
+        run = dpo_config(checkpoint, f"{folder}/{name.replace(' ', '_')}", steps=STEPS, **options)
         # Packs of one pair are packs too; FixedPairs reads packing=False as one pair each.
-        results[name] = train_fixed(run)
+        results[name] = train_fixed(run, **stream)
     return results
 
 
@@ -88,9 +94,15 @@ def test_unpacked_equals_packed(one):
     agree(one["unpacked"], one["packed"])
 
 
+def test_a_pack_that_lost_its_pairs_weighs_nothing(one):
+    assert all(step["samples"] == 3 * PAIRS_A_PACK for step in one["four, one lost"])
+    agree(one["four, one lost"], one["three packs"])
+
+
 @pytest.mark.parametrize("name", TWO_RANKS)
 def test_two_ranks(name, two, one):
-    agree(two[name], one["mpo" if "mpo" in name else "packed"])
+    same = {"CP2 mpo": "mpo", "DP2 lost": "three packs"}.get(name, "packed")
+    agree(two[name], one[same])
 
 
 def failures(checkpoint, folder):

@@ -24,8 +24,7 @@ from nemo_amalia.data.formats.conversations import (
 from nemo_amalia.data.formats.pictures import pictures_of
 from nemo_amalia.data.formats.records import BadRecordError, Format, ReadOptions, first_present, require_object
 from nemo_amalia.data.formats.rows import TEXT, find_files, read_rows
-
-Messages = list[dict[str, Any]]
+from nemo_amalia.data.prompts import Messages, shared_prompt, without_prompt
 
 
 def convert(row: Any, folder: Path, options: ReadOptions) -> dict[str, Any]:
@@ -38,11 +37,11 @@ def convert(row: Any, folder: Path, options: ReadOptions) -> dict[str, Any]:
         answers[name] = _messages(row[name], "assistant")
     chosen, rejected = answers["chosen"], answers["rejected"]
     if prompt is None:
-        shared = _common(chosen, rejected)
+        shared = shared_prompt(chosen, rejected)
         prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
     else:
         prompt = _messages(prompt, "user")
-        chosen, rejected = _after(prompt, chosen), _after(prompt, rejected)
+        chosen, rejected = without_prompt(prompt, chosen), without_prompt(prompt, rejected)
     for name, answer in (("chosen", chosen), ("rejected", rejected)):
         if answer and answer[0]["role"] != "assistant":
             turn = f"the {answer[0]['role']}'s turn {plain_text(answer[0])[:60]!r}"
@@ -63,19 +62,6 @@ def _messages(value: Any, role: str) -> Messages:
     if isinstance(value, str):
         return [say(role, value)]
     return messages_of([value] if isinstance(value, dict) else value)
-
-
-def _common(one: Messages, other: Messages) -> int:
-    """How many messages two conversations share before their last answers."""
-    longest = min(len(one), len(other)) - 1
-    return next((index for index in range(longest) if one[index] != other[index]), max(longest, 0))
-
-
-def _after(prompt: Messages, answer: Messages) -> Messages:
-    """The answer without the prompt, where a source repeats it."""
-    texts = [(message["role"], plain_text(message)) for message in prompt]
-    repeated = [(message["role"], plain_text(message)) for message in answer[: len(prompt)]] == texts
-    return answer[len(prompt) :] if repeated else answer
 
 
 FORMAT = Format(

@@ -1,5 +1,6 @@
 """Workers that are killed, that leave, and that hang: each is named with its pid and with what it was doing."""
 
+import fcntl
 import os
 import re
 import signal
@@ -131,3 +132,34 @@ def test_a_broken_connection_waits_for_the_end_of_its_worker(load):
     assert isinstance(error, WorkerLostError) and str(error) == "data worker 0 was killed"
     other = KeyError("x")
     assert in_one_line(other, FaultBoard(1), lambda timed_out: None) is other  # at once: nothing was broken
+
+
+def test_no_worker_outlives_the_process_that_started_it(load, folder):
+    """It has packs to hand over and nobody who takes them: left alone it would wait for ever."""
+    readable, writable = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            loader = load(folder, num_workers=1)
+            next(loader)
+            queue = loader._energon._iterator._worker_result_queue
+            fcntl.fcntl(queue._writer.fileno(), fcntl.F_SETPIPE_SZ, 4096)  # full at once, as it is with large packs
+            os.write(writable, f"{pids(loader)[0]}".encode())
+            time.sleep(2)
+        finally:
+            os._exit(0)
+    os.close(writable)
+    worker = int(os.read(readable, 20))
+    os.waitpid(child, 0)
+    deadline = time.monotonic() + 20
+    while state(worker) not in ("gone", "Z"):
+        assert time.monotonic() < deadline, f"worker {worker} is still there: {state(worker)}"
+        time.sleep(0.1)
+
+
+def state(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0]
+    except OSError:
+        return "gone"
