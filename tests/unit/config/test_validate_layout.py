@@ -1,4 +1,4 @@
-"""Every layout of conf/ passes with the stage and the cluster that it is for; what cannot run is refused in one line."""
+"""Layouts of conf/ pass with the stage and the cluster that they are for; what cannot run is refused in one line."""
 
 import copy
 import functools
