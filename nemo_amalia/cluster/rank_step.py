@@ -128,7 +128,7 @@ def _step(run: RunConfig, container: ConfigContainer, groups, live: LiveBytes, m
         "trainable": sum(p.numel() for p in parameters if p.requires_grad),
         "weights": weights,
         "gradients": gradients,
-        "optimizer": live.now - weights - gradients,
+        "optimizer": held - weights - gradients + live.now - before,
         "activations": activations,
         "step": live.peak - max(before, live.now),
         "tiles": len(batch.tiles),
