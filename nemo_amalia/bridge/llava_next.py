@@ -27,6 +27,8 @@ from nemo_amalia.model.provider import AmaliaVLModelProvider
 register_allowed_target_prefix("nemo_amalia")
 # Bridge decides by class name how a parameter is split. TorchLayerNormColumnParallelLinear's name says it already.
 AutoMapping.register_module_type("TorchNorm", "replicated")
+AutoMapping.register_module_type("Fp8ColumnParallelLinear", "column")
+AutoMapping.register_module_type("Fp8RowParallelLinear", "row")
 
 
 class ReplicatedQKVMapping(QKVMapping):

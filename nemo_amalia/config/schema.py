@@ -109,6 +109,7 @@ class ParallelConfig:
     sequence: bool = False
     virtual_pipeline: int | None = None
     first_stage_layers: int | None = None  # the tower lives on the first stage: give it fewer layers
+    last_stage_layers: int | None = None  # the output layer lives on the last one
     distributed_optimizer: bool = True
     overlap_grad_reduce: bool = False
     overlap_param_gather: bool = False
@@ -120,10 +121,18 @@ class ParallelConfig:
 
 @dataclass
 class PrecisionConfig:
-    """fp32, or one of Megatron Bridge's mixed-precision recipes by name."""
+    """fp32, or one of Megatron Bridge's mixed-precision recipes by name; FP8 is for the decoder's linear layers alone.
 
-    recipe: str = "bf16_mixed"  # fp32 | bf16_mixed
+    Tower, connector, embedding, output layer and attention stay in the precision below FP8 (docs/layouts.md).
+    """
+
+    recipe: str = "bf16_mixed"  # fp32, or a name of RECIPES (config/precision.py)
     fused_cross_entropy: bool = True  # rounds the loss gradient to bf16: off wherever parity matters
+    fp8_format: str | None = None  # of FP8_FORMATS (config/precision.py); None: the recipe's own
+    fp8_scaling: str | None = None  # with recipe fp32 alone: FP8 on top of it, as benchmarks/fp8.py compares them
+    first_layers_bf16: int = 0  # decoder layers at the start without FP8
+    last_layers_bf16: int = 0  # and at the end
+    fp8_parameters: bool = False  # hold weights in FP8: saves memory, but master weights start from rounded ones
 
 
 @dataclass

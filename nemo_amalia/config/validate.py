@@ -6,12 +6,15 @@ from nemo_amalia.config.schema import (
     MODULES,
     PACKING_ALGORITHMS,
     PREFERENCE_STAGE,
-    RECOMPUTE,
     SCHEDULES,
     DataConfig,
     RunConfig,
 )
+from nemo_amalia.config.validate_layout import model_ranks, validate_layout
+from nemo_amalia.config.validate_precision import validate_precision
 from nemo_amalia.config.validate_preference import validate_preference
+
+__all__ = ["model_ranks", "pack_command", "segment_multiple", "validate"]
 
 
 def validate(run: RunConfig, world_size: int) -> None:
@@ -20,7 +23,8 @@ def validate(run: RunConfig, world_size: int) -> None:
     if run.stage.name == PREFERENCE_STAGE:
         validate_preference(run)
     _data(run)
-    _layout(run, world_size)
+    validate_precision(run)
+    validate_layout(run, world_size)
     _places(run)
 
 
@@ -34,8 +38,6 @@ def _stage(run: RunConfig) -> None:
     _one_of("stage.schedule", stage.schedule, SCHEDULES)
     _one_of("data.on_bad_sample", run.data.on_bad_sample, ("fail", "drop"))
     _one_of("data.packing_algorithm", run.data.packing_algorithm, PACKING_ALGORITHMS)
-    _one_of("parallel.recompute", run.parallel.recompute, RECOMPUTE)
-    _one_of("precision.recipe", run.precision.recipe, ("fp32", "bf16_mixed"))
     if not stage.trainable:
         raise ValueError(f"stage.trainable is empty: name at least one of {', '.join(MODULES)}")
     for name in stage.trainable:
@@ -118,36 +120,6 @@ def pack_command(run: RunConfig, out: str) -> str:
     if run.stage.records == "preferences":
         words += " --records preferences"
     return words + ("" if run.stage.tiling else " --no-tiling")
-
-
-def model_ranks(run: RunConfig) -> int:
-    """Ranks that hold one copy of the model."""
-    return run.parallel.tensor * run.parallel.pipeline * run.parallel.context
-
-
-def _layout(run: RunConfig, world_size: int) -> None:
-    p, stage = run.parallel, run.stage
-    ranks = model_ranks(run)
-    shape = f"parallel.tensor x pipeline x context = {p.tensor} x {p.pipeline} x {p.context} = {ranks}"
-    if world_size % ranks:
-        raise ValueError(f"{shape} does not divide the world of {world_size} ranks: change one of them or the ranks")
-    data_parallel = world_size // ranks
-    per_step = stage.micro_batch_size * data_parallel
-    if stage.global_batch_size % per_step:
-        raise ValueError(
-            f"stage.global_batch_size {stage.global_batch_size} is not a multiple of micro_batch_size x data-parallel "
-            f"ranks = {stage.micro_batch_size} x {data_parallel} = {per_step}: choose a multiple of {per_step}"
-        )
-    if p.sequence and p.tensor == 1:
-        raise ValueError("parallel.sequence=true needs parallel.tensor > 1: it splits tokens over the TP ranks")
-    cut = (2 * p.context if p.context > 1 else 1) * (p.tensor if p.sequence else 1)
-    if stage.seq_length % cut:
-        raise ValueError(
-            f"stage.seq_length {stage.seq_length} does not cut into {cut} parts (2 x context, times tensor under "
-            f"sequence parallelism): choose a multiple of {cut}"
-        )
-    if p.virtual_pipeline and p.pipeline == 1:
-        raise ValueError("parallel.virtual_pipeline needs parallel.pipeline > 1")
 
 
 def _places(run: RunConfig) -> None:

@@ -22,6 +22,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
 from nemo_amalia.model.context_parallel import zigzag_positions
+from nemo_amalia.model.fp8_emulation import Fp8ColumnParallelLinear, Fp8Emulation, Fp8RowParallelLinear
 
 
 def _norm_parameter(value: float, size: int, config: TransformerConfig) -> torch.nn.Parameter:
@@ -79,6 +80,10 @@ class TorchLayerNormColumnParallelLinear(ColumnParallelLinear):
         eps = self.config.layernorm_epsilon
         normalised = _normalise(x, self.layer_norm_weight, self.layer_norm_bias, self.config, eps)
         return super().forward(normalised, *args, **kwargs)
+
+
+class Fp8LayerNormColumnParallelLinear(Fp8Emulation, TorchLayerNormColumnParallelLinear):
+    """The same with the linear in emulated FP8; the norm is not."""
 
 
 class TorchDotProductAttention(MegatronModule):
@@ -184,13 +189,25 @@ class TorchDotProductAttention(MegatronModule):
 
 
 class TorchSpecProvider(LocalSpecProvider):
-    """Megatron-Core's BackendSpecProvider on plain torch, fused in name as Transformer Engine's is."""
+    """Megatron-Core's BackendSpecProvider on plain torch, fused in name as Transformer Engine's is.
+
+    fp8: its linears emulate FP8 (fp8_emulation.py), which their config must ask for.
+    """
+
+    def __init__(self, fp8: bool = False):
+        self.fp8 = fp8
 
     def fuse_layernorm_and_linear(self) -> bool:
         return True
 
+    def column_parallel_linear(self) -> type:
+        return Fp8ColumnParallelLinear if self.fp8 else super().column_parallel_linear()
+
+    def row_parallel_linear(self) -> type:
+        return Fp8RowParallelLinear if self.fp8 else super().row_parallel_linear()
+
     def column_parallel_layer_norm_linear(self) -> type:
-        return TorchLayerNormColumnParallelLinear
+        return Fp8LayerNormColumnParallelLinear if self.fp8 else TorchLayerNormColumnParallelLinear
 
     def layer_norm(self, rms_norm: bool = False, for_qk: bool = False, has_residual: bool = False) -> type:
         return TorchNorm

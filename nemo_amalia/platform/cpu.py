@@ -167,8 +167,18 @@ def _replace_tensor_moves() -> None:
     tensor.to, tensor.type = to, type_
 
 
+class _LegacyType(type):
+    """torch.cuda.FloatTensor and its kin: called by Megatron's clipping and timers, asked about by Float16Module."""
+
+    def __call__(cls, *args):
+        holds_values = bool(args) and isinstance(args[0], list | tuple)
+        return torch.tensor(args[0], dtype=cls.dtype) if holds_values else torch.empty(*args, dtype=cls.dtype)
+
+    def __instancecheck__(cls, value) -> bool:
+        return isinstance(value, torch.Tensor) and value.dtype == cls.dtype
+
+
 def _replace_legacy_constructors() -> None:
-    """torch.cuda.FloatTensor([...]) and its kin, used by Megatron's clipping and timers."""
     kinds = {
         "FloatTensor": torch.float32,
         "HalfTensor": torch.float16,
@@ -178,12 +188,7 @@ def _replace_legacy_constructors() -> None:
         "ByteTensor": torch.uint8,
     }
     for name, dtype in kinds.items():
-
-        def make(*args, dtype=dtype):
-            holds_values = bool(args) and isinstance(args[0], list | tuple)
-            return torch.tensor(args[0], dtype=dtype) if holds_values else torch.empty(*args, dtype=dtype)
-
-        setattr(torch.cuda, name, make)
+        setattr(torch.cuda, name, _LegacyType(name, (), {"dtype": dtype}))
 
 
 class _CudaStringsBecomeCpu(TorchFunctionMode):

@@ -29,6 +29,8 @@ from nemo_amalia.data.provider import AmaliaDatasetProvider
 from nemo_amalia.model.freeze import ModuleLearningRates
 from nemo_amalia.model.provider import AmaliaVLModelProvider
 from nemo_amalia.training.data_position import data_state, starts_anew
+from nemo_amalia.training.overlap import comm_overlap
+from nemo_amalia.training.precision import mixed_precision, set_precision
 from nemo_amalia.training.resumed_schedule import warmup_steps
 
 
@@ -55,7 +57,8 @@ def build_container(run: RunConfig, model: AmaliaVLModelProvider, assets: Path, 
         dist=DistributedInitConfig(distributed_backend=backend),
         # Ours names the step and the samples (training/sft.py); the state machine's own check would come after it.
         rerun_state_machine=RerunStateMachineConfig(check_for_nan_in_loss=False),
-        mixed_precision=None if run.precision.recipe == "fp32" else run.precision.recipe,
+        mixed_precision=mixed_precision(run),
+        comm_overlap=comm_overlap(run),
     )
 
 
@@ -75,6 +78,9 @@ def set_model(run: RunConfig, model: AmaliaVLModelProvider) -> None:
     model.microbatch_group_size_per_vp_stage = p.pipeline
     model.expert_tensor_parallel_size = p.tensor
     model.num_layers_in_first_pipeline_stage = p.first_stage_layers
+    model.num_layers_in_last_pipeline_stage = p.last_stage_layers
+    model.pipeline_model_parallel_layout = None
+    model.tp_comm_overlap = False  # Bridge turns it on where it can (overlap.py)
     model.seq_length = stage.seq_length
     model.tiling, model.trainable = stage.tiling, list(stage.trainable)
     model.tower_data_parallel = run.model.tower_data_parallel
@@ -91,13 +97,6 @@ def set_recompute(run: RunConfig, model: AmaliaVLModelProvider) -> None:
     model.recompute_granularity = None if kind == "none" else kind
     model.recompute_method = "uniform" if kind == "full" else None
     model.recompute_num_layers = run.parallel.recompute_layers if kind == "full" else None
-
-
-def set_precision(run: RunConfig, model: AmaliaVLModelProvider) -> None:
-    """fp32 here; Bridge's recipe sets the rest for bf16_mixed."""
-    dtype = torch.float32 if run.precision.recipe == "fp32" else torch.bfloat16
-    model.params_dtype = model.pipeline_dtype = model.autocast_dtype = dtype
-    model.bf16, model.fp16 = dtype == torch.bfloat16, False
 
 
 def set_kernels(run: RunConfig, model: AmaliaVLModelProvider) -> None:
@@ -174,6 +173,7 @@ def optimizer(run: RunConfig) -> OptimizerConfig:
         clip_grad=o.clip_grad,
         bf16=run.precision.recipe != "fp32",
         use_distributed_optimizer=run.parallel.distributed_optimizer,
+        overlap_param_gather=run.parallel.overlap_param_gather,
     )
 
 

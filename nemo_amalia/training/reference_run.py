@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
-from megatron.bridge.training.mixed_precision import get_mixed_precision_config
+from megatron.core.extensions.transformer_engine import HAVE_TE
 from megatron.core.pipeline_parallel.utils import is_pp_last_stage
 from megatron.core.process_groups_config import ProcessGroupCollection
 from transformers import AutoTokenizer
@@ -26,6 +26,7 @@ from nemo_amalia.data.chat import ChatFormat
 from nemo_amalia.data.samples import PackedBatch
 from nemo_amalia.training.console import Console
 from nemo_amalia.training.container import set_model
+from nemo_amalia.training.model_layout import check_model_layout
 from nemo_amalia.training.reference_data import shards_of
 from nemo_amalia.training.reference_file import (
     SCHEMA,
@@ -40,7 +41,7 @@ from nemo_amalia.training.reference_fingerprint import fingerprint
 from nemo_amalia.training.reference_forward import reference_rows
 from nemo_amalia.training.reference_launch import array_turn
 from nemo_amalia.training.reference_model import frozen_model
-from nemo_amalia.training.run import check_model_layout, read_provider
+from nemo_amalia.training.run import read_provider
 
 #: name of a shard's part -> its packs, a few at a time
 Shards = dict[str, Callable[[], Iterator[list[PackedBatch]]]]
@@ -52,7 +53,7 @@ def make_reference(run: RunConfig, console: Console, backend: str) -> None:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     torch.distributed.init_process_group(backend)
     provider, assets = read_provider(run.model.checkpoint), assets_of(run.model.checkpoint)
-    check_model_layout(run, provider)
+    check_model_layout(run, provider, engine=HAVE_TE)
     chat = ChatFormat(AutoTokenizer.from_pretrained(assets))
     out, command, dropped = reference_path(run), reference_command(run), Counter()
     model, groups = build_model(run, provider)
@@ -79,10 +80,6 @@ def make_reference(run: RunConfig, console: Console, backend: str) -> None:
 def build_model(run: RunConfig, provider) -> tuple[list, Any]:
     """(this rank's part of the model, Megatron's groups) for forward passes; provider: of run.read_provider."""
     set_model(run, provider)
-    if run.precision.recipe != "fp32":
-        recipe = get_mixed_precision_config(run.precision.recipe)
-        recipe.finalize()
-        recipe.setup(provider)
     provider.finalize()
     provider.initialize_model_parallel(seed=run.seed)
     groups = ProcessGroupCollection.use_mpu_process_groups()

@@ -11,6 +11,7 @@ from megatron.bridge.training.config import ConfigContainer
 from megatron.bridge.training.finetune import finetune
 from megatron.bridge.training.model_load_save import load_model_config
 from megatron.bridge.utils.instantiate_utils import register_allowed_target_prefix
+from megatron.core.extensions.transformer_engine import HAVE_TE
 
 from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
 from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
@@ -24,6 +25,7 @@ from nemo_amalia.training.data_faults import DataFaults
 from nemo_amalia.training.data_position import check_position
 from nemo_amalia.training.dpo import DPOStep
 from nemo_amalia.training.epochs import settle_steps
+from nemo_amalia.training.model_layout import check_model_layout
 from nemo_amalia.training.reference_file import FileReference, reference_command, reference_path
 from nemo_amalia.training.reference_fingerprint import fingerprint
 from nemo_amalia.training.reference_model import ModelReference
@@ -56,7 +58,7 @@ def prepare_run(run: RunConfig, console: Console, backend: str) -> tuple[ConfigC
     if length and not console.rank:
         console.say(length)
     model = read_provider(run.model.checkpoint)
-    check_model_layout(run, model)
+    check_model_layout(run, model, engine=HAVE_TE)
     check_position(run, int(os.environ.get("WORLD_SIZE", 1)))
     check_schedule(run)
     assets = keep_assets(run, console.rank)
@@ -95,23 +97,6 @@ def read_provider(checkpoint: str) -> AmaliaVLModelProvider:
             "make it with `amalia import`"
         )
     return provider
-
-
-def check_model_layout(run: RunConfig, model: AmaliaVLModelProvider) -> None:
-    """Raise ValueError where the model's own sizes do not divide as the layout asks."""
-    p = run.parallel
-    sizes = {
-        "attention heads": (model.num_attention_heads, p.tensor, "parallel.tensor"),
-        "key-value heads": (model.num_query_groups or model.num_attention_heads, p.tensor, "parallel.tensor"),
-        "vocabulary entries": (model.vocab_size, p.tensor, "parallel.tensor"),
-        "MLP width": (model.ffn_hidden_size, p.tensor, "parallel.tensor"),
-    }
-    if p.first_stage_layers is None:
-        stages = p.pipeline * (p.virtual_pipeline or 1)
-        sizes["decoder layers"] = (model.num_layers, stages, "parallel.pipeline x virtual_pipeline")
-    for name, (size, parts, key) in sizes.items():
-        if size % parts:
-            raise ValueError(f"the model has {size} {name}, {key} is {parts} and does not divide them: choose another")
 
 
 def keep_assets(run: RunConfig, rank: int) -> Path:

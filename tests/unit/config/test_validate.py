@@ -42,7 +42,7 @@ def test_layouts(run):
     refused(run, 8, "is not a multiple of micro_batch_size x data-parallel ranks = 1 x 8 = 8")
     refused(run, 1, "parallel.sequence=true needs parallel.tensor > 1", parallel__sequence=True)
     refused(run, 2, "does not cut into 4 parts", parallel__context=2, stage__seq_length=2050)
-    refused(run, 1, "parallel.virtual_pipeline needs", parallel__virtual_pipeline=2)
+    refused(run, 1, "parallel.virtual_pipeline is 2: it needs", parallel__virtual_pipeline=2)
 
 
 def test_stages(run):
