@@ -58,6 +58,30 @@ class _Turn(torch.autograd.Function):
         return torch.empty_like(gradient), None
 
 
+class _Fp8Linear(torch.autograd.Function):
+    """Keeps its part of the input in FP8, for the weight's gradient, and the weight."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, parts: int) -> Tensor:
+        kept = [x.new_empty(x.shape, dtype=torch.float8_e4m3fn)] if ctx.needs_input_grad[1] else []
+        ctx.parts, ctx.shape = parts, x.shape
+        ctx.save_for_backward(weight, *kept)
+        return x.new_empty(x.shape[0] * parts, *x.shape[1:-1], weight.shape[0])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        weight = ctx.saved_tensors[0]
+        return gradient.new_empty(ctx.shape), torch.empty_like(weight) if ctx.needs_input_grad[1] else None, None
+
+
+def _linear(self, input, weight, bias=None, allreduce_dgrad=False, sequence_parallel=False, tp_group=None, **_):
+    """Fp8Emulation's linear by shapes."""
+    if input.shape[-1] != weight.shape[1]:
+        raise ValueError(f"a linear of {weight.shape[1]} inputs got {list(input.shape)}")
+    output = _Fp8Linear.apply(input, weight, tp_group.size() if sequence_parallel else 1)
+    return output if bias is None else output + bias
+
+
 def _normalise(x: Tensor, weight: Tensor, bias: Tensor | None, config, eps: float) -> Tensor:
     if weight.shape != x.shape[-1:]:
         raise ValueError(f"a norm of {weight.shape[0]} values got hidden states of {list(x.shape)}")
@@ -96,19 +120,14 @@ def fused_kernels() -> Iterator[None]:
     """Within: norms, attention and RoPE of the CPU's layers keep what a GPU's would. Give them fake tensors alone."""
     import megatron.core.optimizer.clip_grads as core_clip
     import megatron.core.transformer.attention as core_attention
-    import megatron.core.transformer.module as core_module
 
-    from nemo_amalia.model import torch_backend
+    from nemo_amalia.model import fp8_emulation, torch_backend
 
     places = (
-        # What is compared with the legacy tensor types: on the CPU platform some are functions, and a fake tensor is
-        # none of them. The losses that they convert are fp32 already.
-        (core_module, "_FLOAT_TYPES", torch.FloatTensor),
-        (core_module, "_HALF_TYPES", torch.HalfTensor),
-        (core_module, "_BF16_TYPES", torch.BFloat16Tensor),
         (core_clip, "multi_tensor_applier", _over_tensors),
         (torch_backend, "_normalise", _normalise),
         (torch_backend.TorchDotProductAttention, "forward", _attend),
+        (fp8_emulation.Fp8Emulation, "_forward_impl", _linear),
         (core_attention, "apply_rotary_pos_emb", _turn),
     )
     before = [getattr(owner, name) for owner, name, _ in places]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nemo_amalia.cluster.kept import (
     Keeping,
@@ -14,8 +14,9 @@ from nemo_amalia.cluster.kept import (
 from nemo_amalia.cluster.shape import ModelShape
 from nemo_amalia.cluster.stages import Stage, stages_of
 from nemo_amalia.cluster.worst_pack import worst_of
+from nemo_amalia.config.precision import fp8_scaling
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.config.validate import model_ranks
+from nemo_amalia.config.validate_layout import model_ranks
 
 GRADIENT = 4  # bytes; grad_reduce_in_fp32
 OPTIMIZER = 12  # bytes: fp32 master weight and two moments (Megatron's distributed optimizer)
@@ -88,7 +89,14 @@ def value_bytes(run: RunConfig) -> int:
 
 def uses_fp8(run: RunConfig) -> bool:
     """Whether the linears of the decoder run in FP8."""
-    return "fp8" in run.precision.recipe
+    return fp8_scaling(run.precision) is not None
+
+
+def bf16_layers(run: RunConfig, stage: Stage) -> int:
+    """Decoder layers of a stage that an FP8 recipe leaves in bf16; none without FP8."""
+    p = run.precision
+    count = (p.first_layers_bf16 if stage.first else 0) + (p.last_layers_bf16 if stage.last else 0)
+    return min(stage.layers, count) if uses_fp8(run) else 0
 
 
 def _stage(run: RunConfig, shape: ModelShape, world: int, stage: Stage, own: dict[str, int]) -> StageMemory:
@@ -111,7 +119,15 @@ def _activations(run: RunConfig, shape: ModelShape, stage: Stage) -> dict[str, f
     p, how, rows = run.parallel, keeping_of(run), run.stage.micro_batch_size
     tokens = rows * run.stage.seq_length / p.context
     pieces = stage.in_flight / stage.chunks  # micro-batches that are held whole
-    parts = {"decoder": tokens * pieces * stack_bytes(shape.decoder, stage.layers, how)}
+    plain = bf16_layers(run, stage)
+    parts = {
+        "decoder": tokens
+        * pieces
+        * (
+            stack_bytes(shape.decoder, stage.layers - plain, how)
+            + stack_bytes(shape.decoder, plain, replace(how, linear_input=how.linear_input and how.value))
+        )
+    }
     if stage.first and shape.tower is not None:
         parts |= _tower(run, shape, stage.encoded)
     # The loss is done with when the first block is built again: of the two the larger one counts.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import torch
@@ -22,13 +22,13 @@ from nemo_amalia.cluster.kernels import fused_kernels
 from nemo_amalia.cluster.live_bytes import LiveBytes
 from nemo_amalia.cluster.worst_pack import worst_batch
 from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
-from nemo_amalia.config.validate import model_ranks
+from nemo_amalia.config.validate_layout import model_ranks
 from nemo_amalia.data.samples import PackedBatch
 from nemo_amalia.model.provider import AmaliaVLModelProvider
 from nemo_amalia.training.container import build_container
 from nemo_amalia.training.counts import StepCounts
 from nemo_amalia.training.dpo import DPOStep
-from nemo_amalia.training.run import check_model_layout
+from nemo_amalia.training.model_layout import check_model_layout
 from nemo_amalia.training.sft import SFTStep
 
 
@@ -66,7 +66,7 @@ class NoReference:
 
 def container_of(run: RunConfig, model: AmaliaVLModelProvider) -> ConfigContainer:
     """The container that `amalia train` would build, with Bridge's own checks passed and the precision applied."""
-    check_model_layout(run, model)
+    check_model_layout(run, model, engine=True)
     container = build_container(run, model, assets="-", backend="gloo")
     model.bias_activation_fusion = model.gated_linear_unit  # Megatron's own function, which keeps what a GPU's keeps
     container.ddp.check_for_nan_in_grad = False  # there are no numbers
@@ -136,8 +136,6 @@ def _step(run: RunConfig, container: ConfigContainer, groups, live: LiveBytes, m
 
 
 def _forward_backward(run: RunConfig, parts: list, batch: PackedBatch, mode, in_flight: int) -> None:
-    from dataclasses import replace
-
     batch = replace(batch, tiles=mode.from_tensor(batch.tiles))
     state = SimpleNamespace(train_state=SimpleNamespace(step=0))
     counts = StepCounts()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.config.validate import model_ranks
+from nemo_amalia.config.validate_layout import model_ranks
 
 ALL_DISTINCT = "all-distinct"
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from nemo_amalia.cluster.architecture import NO_PLACE
 from nemo_amalia.cluster.shape import ModelShape
 from nemo_amalia.config.compose import compose
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.config.validate import model_ranks, validate_layout
+from nemo_amalia.config.validate_layout import model_ranks, validate_layout
+from nemo_amalia.config.validate_precision import validate_precision
+from nemo_amalia.training.model_layout import check_model_layout
 
 PLACES = ("run_dir", "data.path", "model.checkpoint")
 
@@ -41,17 +44,19 @@ def world_of(run: RunConfig, asked: int | None) -> int:
 
 def check(run: RunConfig, shape: ModelShape, world_size: int) -> None:
     """Raise ValueError for a layout that cannot run, before anything is built."""
+    validate_precision(run)
     validate_layout(run, world_size)
-    p, d = run.parallel, shape.decoder
-    sizes = {
-        "attention heads": d.heads,
-        "key-value heads": d.key_value * d.heads // d.query,
-        "vocabulary entries": shape.vocabulary,
-        "values in its MLP": d.ffn,
-    }
-    for name, size in sizes.items():
-        if size % p.tensor:
-            raise ValueError(f"the model has {size} {name} and parallel.tensor={p.tensor} does not divide them")
+    d = shape.decoder
+    sizes = SimpleNamespace(
+        num_attention_heads=d.heads,
+        num_query_groups=d.key_value * d.heads // d.query,
+        kv_channels=d.query // d.heads,
+        vocab_size=shape.vocabulary,
+        ffn_hidden_size=d.ffn,
+        num_layers=d.layers,
+        hidden_size=d.hidden,
+    )
+    check_model_layout(run, sizes, engine=True)
 
 
 def pack_lengths(index: Path | None):

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from nemo_amalia.cluster.shape import ModelShape
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.config.validate import model_ranks
+from nemo_amalia.config.validate_layout import model_ranks
+from nemo_amalia.training.model_layout import stage_layers
 
 
 @dataclass(frozen=True)
@@ -32,33 +33,11 @@ def micro_batches(run: RunConfig, world_size: int) -> int:
 def stages_of(run: RunConfig, shape: ModelShape, world_size: int) -> list[Stage]:
     """The stages in order. Raises ValueError where the layers do not divide."""
     p, chunks = run.parallel, run.parallel.virtual_pipeline or 1
-    counts = _layers(run, shape.decoder.layers)
     batches = micro_batches(run, world_size)
-    if chunks > 1 and batches % p.pipeline:
-        raise ValueError(
-            f"{batches} micro-batches a step do not divide by {p.pipeline} pipeline stages, as virtual_pipeline needs: "
-            "change stage.global_batch_size or parallel.virtual_pipeline"
-        )
     return [
         Stage(i, layers, chunks, *_in_flight(i, p.pipeline, chunks, batches), i == 0, i == p.pipeline - 1)
-        for i, layers in enumerate(counts)
+        for i, layers in enumerate(stage_layers(run, shape.decoder.layers))
     ]
-
-
-def _layers(run: RunConfig, total: int) -> list[int]:
-    """transformer_block.get_num_layers_to_build of Megatron-Core 0.19."""
-    p, chunks = run.parallel, run.parallel.virtual_pipeline or 1
-    first = p.first_stage_layers
-    if first is None or p.pipeline == 1:
-        counts = [total // p.pipeline] * p.pipeline
-    else:
-        counts = [first, *[(total - first) // (p.pipeline - 1)] * (p.pipeline - 1)]
-    if sum(counts) != total or any(count % chunks or count < 1 for count in counts):
-        raise ValueError(
-            f"{total} decoder layers do not cut into {p.pipeline} stages of {chunks} "
-            f"(parallel.first_stage_layers={first}): choose other sizes"
-        )
-    return counts
 
 
 def _in_flight(index: int, stages: int, chunks: int, batches: int) -> tuple[int, int]:
