@@ -18,6 +18,7 @@ from nemo_amalia.config.precision import fp8_scaling
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validate_layout import model_ranks
 
+FP8_COPIES = 2  # bytes of a weight
 GRADIENT = 4  # bytes; grad_reduce_in_fp32
 OPTIMIZER = 12  # bytes: fp32 master weight and two moments (Megatron's distributed optimizer)
 OPTIMIZER_FP32 = 8  # two moments beside weights that are fp32 already
@@ -25,7 +26,8 @@ OPTIMIZER_FP32 = 8  # two moments beside weights that are fp32 already
 
 @dataclass(frozen=True)
 class StageMemory:
-    """Bytes of one rank of a stage. parts: of the activations, by what keeps them."""
+    """Bytes of one rank of a stage. parts: of the activations, by what keeps them. copies: of the matrices in FP8, with
+    their transposes, which Transformer Engine keeps from a step's first micro-batch to its last."""
 
     stage: Stage
     parameters: float
@@ -34,11 +36,12 @@ class StageMemory:
     optimizer: float
     activations: float
     parts: dict[str, float]
+    copies: float = 0.0
 
     @property
     def total(self) -> float:
         """What its tensors hold at once, at most."""
-        return self.weights + self.gradients + self.optimizer + self.activations
+        return self.weights + self.copies + self.gradients + self.optimizer + self.activations
 
 
 def memory_of(
@@ -104,6 +107,7 @@ def _stage(run: RunConfig, shape: ModelShape, world: int, stage: Stage, own: dic
     total, trained = parameters_of(stage, own), parameters_of(stage, own, run.stage.trainable)
     shards = world // model_ranks(run) * p.context if p.distributed_optimizer else 1
     parts = _activations(run, shape, stage)
+    matrices = shape.decoder.layer_matrices / p.tensor
     return StageMemory(
         stage,
         parameters=total,
@@ -112,6 +116,7 @@ def _stage(run: RunConfig, shape: ModelShape, world: int, stage: Stage, own: dic
         optimizer=trained * (OPTIMIZER if value == 2 else OPTIMIZER_FP32) / shards,
         activations=sum(parts.values()),
         parts=parts,
+        copies=FP8_COPIES * (stage.layers - bf16_layers(run, stage)) * matrices if uses_fp8(run) else 0.0,
     )
 
 

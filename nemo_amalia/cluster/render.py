@@ -48,7 +48,7 @@ def _memory(plan: Plan) -> list[str]:
     lines = [f"{'GiB of a rank':<15} {'parameters':>14} {'weights':>8} {'gradients':>9} {'optimizer':>9} "
              f"{'activations':>11} {'card needs':>10} {'card has':>8}"]  # fmt: skip
     for memory in plan.stages:
-        parts = (memory.weights, memory.gradients, memory.optimizer, memory.activations)
+        parts = (memory.weights + memory.copies, memory.gradients, memory.optimizer, memory.activations)
         numbers = [f"{part / GIB:.1f}" for part in parts]
         needs = card_gib(memory.total)
         mark = "" if not card or needs <= card else "  DOES NOT FIT"
