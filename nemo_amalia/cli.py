@@ -18,7 +18,7 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
   amalia reference --checkpoint CKPT --data DIR      log-probabilities of the reference, for stage=dpo: FILE.parquet
   amalia export --checkpoint CKPT --out DIR          Megatron checkpoint -> folder that transformers loads
   amalia plan stage=sft parallel=gpus128_node4 cluster=marenostrum5   memory, hours and cost before you queue
-  amalia dryrun stage=sft parallel=gpus128_node4 --rank all-distinct  a step of the ranks of that job, here, without data
+  amalia dryrun stage=sft parallel=gpus128_node4 --rank all-distinct  a step of the ranks of that job, here, dataless
   amalia data mix stage=sft root=DIR [out=mix.yaml]  the data sets of a stage against the paper's, and their blend
   amalia data view SOURCE --assets HF --out P.html   shards as a page: tiles, tokens, loss, packs, what looks wrong
   amalia data import FORMAT SOURCE --out DIR         LLaVA json, parquet, captions, preference pairs -> shards
@@ -184,9 +184,6 @@ def run_reference(arguments: argparse.Namespace) -> int:
 
 def _without_gpu(arguments: argparse.Namespace) -> Path:
     """Ready Megatron on the CPU platform, also where there is a GPU; returns where the libraries' output went."""
-    from nemo_amalia.cluster.request import requested
-
-    requested(arguments.overrides)  # what a user can mend is said before anything heavy is loaded
     log = Path(tempfile.gettempdir()) / f"amalia-{arguments.command}-{os.getpid()}.log"
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     with libraries_to(log):
@@ -198,19 +195,25 @@ def _without_gpu(arguments: argparse.Namespace) -> Path:
 
 def run_plan(arguments: argparse.Namespace) -> int:
     """amalia plan."""
-    if not arguments.search:
-        _without_gpu(arguments)
-    from nemo_amalia.cluster.commands import plan_command
+    from nemo_amalia.cluster.commands import plan_command, search_command
+    from nemo_amalia.cluster.request import requested, settled
 
-    return plan_command(arguments)
+    if arguments.search:
+        return search_command(arguments, requested(arguments.overrides))
+    asked = settled(arguments.overrides, arguments.world_size)  # what a user can mend, before Megatron is loaded
+    _without_gpu(arguments)
+    return plan_command(arguments, *asked)
 
 
 def run_dryrun(arguments: argparse.Namespace) -> int:
     """amalia dryrun."""
-    log = _without_gpu(arguments)
     from nemo_amalia.cluster.commands import dryrun_command
+    from nemo_amalia.cluster.ranks import parse_ranks
+    from nemo_amalia.cluster.request import settled
 
-    return dryrun_command(arguments, log)
+    run, shape, world = settled(arguments.overrides, arguments.world_size)
+    ranks = parse_ranks(arguments.rank, run, world)
+    return dryrun_command(run, shape, world, ranks, arguments.jobs, _without_gpu(arguments))
 
 
 def run_data(arguments: argparse.Namespace) -> int:

@@ -22,9 +22,7 @@ def config_folder(run: RunConfig) -> Path:
         return assets_of(run.model.checkpoint)
     name = run.model.architecture
     if name is None:
-        raise ValueError(
-            "no model to reckon with: add model.checkpoint=DIR, or model=amalia_9b for the paper's sizes"
-        )
+        raise ValueError("no model to reckon with: add model.checkpoint=DIR, or model=amalia_9b for the paper's sizes")
     for folder in (CONF / "model" / name, Path(name)):
         if (folder / "config.json").is_file():
             return folder

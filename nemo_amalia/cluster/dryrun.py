@@ -103,7 +103,7 @@ def table(run: RunConfig, shape: ModelShape, world_size: int, results: Sequence[
             lines.append(f"{result.rank:>5} {'-':>13} failed: {result.error[:90]}")
             continue
         lines.append(_line(result, planned[result.coordinates["pp"]], run.cluster.gpu_memory_gb))
-    lines.append("GiB of one rank; activ.: at the peak of forward and backward; plan: what `amalia plan` reckons; card:")
+    lines.append("GiB of one rank. activ.: at the peak of forward and backward; plan: what `amalia plan` has; card:")
     lines.append("cluster.gpu_memory_gb; micro: micro-batches that were run, as many as fill the pipeline")
     return "\n".join(lines)
 

@@ -22,7 +22,10 @@ from torch.utils._pytree import tree_leaves
 
 _SCALAR = torch.ops.aten._local_scalar_dense.default
 # Collectives that torch 2.11 gives no shape function: they write into what they are given.
-_WITHOUT_SHAPES = {torch.ops.c10d.reduce_scatter_tensor_coalesced_.default, torch.ops.c10d.allgather_into_tensor_coalesced_.default}
+_WITHOUT_SHAPES = {
+    torch.ops.c10d.reduce_scatter_tensor_coalesced_.default,
+    torch.ops.c10d.allgather_into_tensor_coalesced_.default,
+}
 LARGEST_REAL = 1 << 24  # elements; integers that steer the host are far below, weights far above
 
 

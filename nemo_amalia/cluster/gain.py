@@ -16,7 +16,7 @@ from nemo_amalia.cluster.shape import ModelShape
 from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
 
 PUBLISHED_HOURS = {"alignment": 32, "sft": 6144, "dpo": 512}  # 4 h on 8, 96 h on 64, 8 h on 64 H100
-# Share of a pack that holds samples: greedy in the order in which they come, and best-fit-decreasing (docs/benchmarks.md)
+# Share of a pack that holds samples where they are packed in the order in which they come (docs/benchmarks.md)
 GREEDY_FILL = 0.82
 
 

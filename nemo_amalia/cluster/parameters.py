@@ -59,5 +59,5 @@ def _by_part(sizes: dict[str, int]) -> dict[str, int]:
         else:
             found[part] += size
     if len(set(layers.values())) != 1:
-        raise ValueError(f"the decoder's layers have {sorted(set(layers.values()))} parameters: a plan takes them alike")
+        raise ValueError(f"decoder layers of {sorted(set(layers.values()))} parameters: a plan takes them alike")
     return {**found, "layer": next(iter(layers.values()))}

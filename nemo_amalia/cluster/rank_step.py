@@ -1,4 +1,4 @@
-"""One training step of one rank in a fake world: the stage's own model, schedule, loss and optimizer, on fake tensors."""
+"""One training step of one rank in a fake world: the stage's own model, schedule, loss and optimizer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """How fast a GPU really is: shares of the vendor's peak, each with its source. Change a number here and nowhere else.
 
 Calibrated on Megatron Bridge's published rows (docs/performance-summary.md of the 25.11 container, DGX H100, FP8
-current scaling; cluster/published.py): one number, FP8, was chosen for three models at once. The rest are usual figures.
+current scaling; cluster/published.py): one number, FP8, was chosen for three models at once, the rest are usual.
 tests/unit/cluster/test_calibration.py holds the result. What no published row checks: bf16 at this size, the tower.
 """
 

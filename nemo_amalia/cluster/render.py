@@ -63,7 +63,9 @@ def _memory(plan: Plan) -> list[str]:
 
 def _time(plan: Plan) -> list[str]:
     step, batches = plan.step, micro_batches(plan.run, plan.world_size)
-    lines = [f"{'a step of the busiest rank':<28} {'seconds':>8} {'share':>6}    {'TFLOP of a step':<22} {'all GPUs':>9}"]
+    lines = [
+        f"{'a step of the busiest rank':<28} {'seconds':>8} {'share':>6}    {'TFLOP of a step':<22} {'all GPUs':>9}"
+    ]
     replicas = plan.world_size // model_ranks(plan.run) * batches
     work = [(_PART_NAMES.get(name, name), part.needed * replicas / 1e12) for name, part in step.work.items()]
     seconds = [(name, value) for name, value in step.parts.items() if value / step.seconds >= 0.0005]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-from nemo_amalia.cluster.architecture import NO_PLACE
-from nemo_amalia.cluster.shape import ModelShape
+from nemo_amalia.cluster.architecture import NO_PLACE, hf_config
+from nemo_amalia.cluster.shape import ModelShape, shape_of
 from nemo_amalia.config.compose import compose
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validate_layout import model_ranks, validate_layout
@@ -26,6 +26,14 @@ def requested(overrides: list[str]) -> RunConfig:
     if not given & {"model", "model.checkpoint", "model.architecture"}:
         words.append("model=amalia_9b")
     return compose([*words, *overrides])
+
+
+def settled(overrides: list[str], asked: int | None) -> tuple[RunConfig, ModelShape, int]:
+    """(run, model, GPUs), everything checked that needs no Megatron. Raises ValueError for what cannot run."""
+    run = requested(overrides)
+    shape, world = shape_of(hf_config(run)), world_of(run, asked)
+    check(run, shape, world)
+    return run, shape, world
 
 
 def world_of(run: RunConfig, asked: int | None) -> int:

@@ -14,8 +14,7 @@ from nemo_amalia.data.packing import best_fit_decreasing
 # Lengths of samples of a mix like the paper's, tokens: log-normal, mean near 4,300 (tests/unit/data/test_packing.py).
 MEDIAN_LOG, SPREAD_LOG, SHORTEST = 8.1, 0.75, 50
 SAMPLES = 2000  # drawn for the assumption
-IMAGE_SHARE = 0.85  # ours: of a sample's tokens; a photograph of 1,600 x 1,200 takes 7,560 and its questions 100 to 1,000
-ANSWER_SHARE = 0.5  # stage dpo, ours: answers are of about 4,096 tokens, half of a pair's prompt-and-answer is shared
+IMAGE_SHARE = 0.85  # ours: of a sample's tokens; a photograph of 1,600 x 1,200 takes 7,560, its questions some 100s
 FILL_WITHOUT_PACKING = 0.35  # stage alignment, ours: 577 image tokens and a caption in a row of 2,048
 
 

@@ -62,7 +62,5 @@ def work_of(run: RunConfig, shape: ModelShape, rows: Rows) -> dict[str, Work]:
         encode += 4 * patches * shape.patches * t.hidden * t.layers
         again = float(run.parallel.tower_recompute and trains["tower"])
         parts["tower"] = Work(encode, 2.0 * trains["tower"], again)
-        parts["connector"] = Work(
-            2 * patches * shape.connector_matrices, float(trains["connector"]) + trains["tower"]
-        )
+        parts["connector"] = Work(2 * patches * shape.connector_matrices, float(trains["connector"]) + trains["tower"])
     return parts
