@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
@@ -16,6 +17,8 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
   amalia train stage=alignment model.checkpoint=CKPT data.path=DIR run_dir=DIR [key=value ...]
   amalia reference --checkpoint CKPT --data DIR      log-probabilities of the reference, for stage=dpo: FILE.parquet
   amalia export --checkpoint CKPT --out DIR          Megatron checkpoint -> folder that transformers loads
+  amalia plan stage=sft parallel=gpus128_node4 cluster=marenostrum5   memory, hours and cost before you queue
+  amalia dryrun stage=sft parallel=gpus128_node4 --rank all-distinct  a step of the ranks of that job, here, dataless
   amalia data mix stage=sft root=DIR [out=mix.yaml]  the data sets of a stage against the paper's, and their blend
   amalia data view SOURCE --assets HF --out P.html   shards as a page: tiles, tokens, loss, packs, what looks wrong
   amalia data import FORMAT SOURCE --out DIR         LLaVA json, parquet, captions, preference pairs -> shards
@@ -58,6 +61,7 @@ def parser(with_data: bool = False) -> argparse.ArgumentParser:
     refer.add_argument("--data", type=Path, required=True, help="the pairs: what its data.path will be")
     refer.add_argument("--out", type=Path, help="default: beside the data, DIR.reference.parquet")
     refer.add_argument("overrides", nargs="*", metavar="key=value", help="as for train: parallel, precision, stage")
+    _add_planning(commands)
     data = commands.add_parser("data", help="shards: the mix, importing, packing, looking at them")
     if with_data:
         data.set_defaults(run=lambda _: data.print_help() or 2)  # `amalia data` alone: what there is
@@ -65,6 +69,18 @@ def parser(with_data: bool = False) -> argparse.ArgumentParser:
         for module in DATA_COMMANDS.values():
             importlib.import_module(module).add_command(below)
     return top
+
+
+def _add_planning(commands) -> None:
+    plan = commands.add_parser("plan", help="memory, time and cost of a run on a cluster, before it is queued")
+    plan.add_argument("--search", action="store_true", help="rank the layouts that fit, instead of one")
+    plan.add_argument("--packs", type=Path, help="an index of `amalia data pack`: real pack lengths")
+    dry = commands.add_parser("dryrun", help="a step of the ranks of a big job: shapes, layout and memory, no GPU")
+    dry.add_argument("--rank", default="all-distinct", help="a number, several as 0,64, or all-distinct (default)")
+    dry.add_argument("--jobs", type=int, help="ranks at a time; default: one a core")
+    for command in (plan, dry):
+        command.add_argument("--world-size", type=int, help="GPUs of the job; default: parallel.world_size")
+        command.add_argument("overrides", nargs="*", metavar="key=value", help="as for train; folders are not needed")
 
 
 @contextlib.contextmanager
@@ -166,6 +182,40 @@ def run_reference(arguments: argparse.Namespace) -> int:
     return launch_reference(compose(overrides), overrides)
 
 
+def _without_gpu(arguments: argparse.Namespace) -> Path:
+    """Ready Megatron on the CPU platform, also where there is a GPU; returns where the libraries' output went."""
+    log = Path(tempfile.gettempdir()) / f"amalia-{arguments.command}-{os.getpid()}.log"
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    with libraries_to(log):
+        from nemo_amalia.platform import prepare
+
+        prepare()
+    return log
+
+
+def run_plan(arguments: argparse.Namespace) -> int:
+    """amalia plan."""
+    from nemo_amalia.cluster.commands import plan_command, search_command
+    from nemo_amalia.cluster.request import requested, settled
+
+    if arguments.search:
+        return search_command(arguments, requested(arguments.overrides))
+    asked = settled(arguments.overrides, arguments.world_size)  # what a user can mend, before Megatron is loaded
+    _without_gpu(arguments)
+    return plan_command(arguments, *asked)
+
+
+def run_dryrun(arguments: argparse.Namespace) -> int:
+    """amalia dryrun."""
+    from nemo_amalia.cluster.commands import dryrun_command
+    from nemo_amalia.cluster.ranks import parse_ranks
+    from nemo_amalia.cluster.request import settled
+
+    run, shape, world = settled(arguments.overrides, arguments.world_size)
+    ranks = parse_ranks(arguments.rank, run, world)
+    return dryrun_command(run, shape, world, ranks, arguments.jobs, _without_gpu(arguments))
+
+
 def run_data(arguments: argparse.Namespace) -> int:
     """amalia data <command>."""
     return arguments.run(arguments)
@@ -176,6 +226,8 @@ COMMANDS = {
     "export": run_export,
     "train": run_train,
     "reference": run_reference,
+    "plan": run_plan,
+    "dryrun": run_dryrun,
     "data": run_data,
 }
 

@@ -74,6 +74,7 @@ class ModelConfig:
     """Where the weights come from, and how the tower is run. The architecture is read from the checkpoint."""
 
     checkpoint: str = MISSING  # a Megatron checkpoint: of `amalia import`, or of the stage before
+    architecture: str | None = None  # for `amalia plan` and `dryrun` without one: a folder of conf/model, or an HF one
     tower_data_parallel: bool = True  # each TP rank encodes its share of the tiles; False: all encode all
 
 

@@ -1,0 +1,61 @@
+"""`amalia plan` and `amalia dryrun`: their words, and what they print. Megatron is imported where it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nemo_amalia.cluster.request import pack_lengths, world_of
+from nemo_amalia.cluster.shape import ModelShape, shape_of
+from nemo_amalia.config.schema import RunConfig
+
+
+def plan_command(arguments: argparse.Namespace, run: RunConfig, shape: ModelShape, world: int) -> int:
+    """Print the plan; exit code 1 where it does not fit the card. Megatron is ready by then."""
+    from nemo_amalia.cluster.architecture import provider_of
+    from nemo_amalia.cluster.gain import gain_lines
+    from nemo_amalia.cluster.parameters import count_parameters
+    from nemo_amalia.cluster.plan import make_plan
+    from nemo_amalia.cluster.render import page
+
+    packs = _packs(arguments, run)
+    plan = make_plan(run, shape, world, count_parameters(run, provider_of(run)), packs)
+    print(page(plan, shape, packs is not None))
+    lines = gain_lines(plan, shape)
+    if lines:
+        print("\n" + "\n".join(lines))
+    return 0 if plan.fits else 1
+
+
+def search_command(arguments: argparse.Namespace, run: RunConfig) -> int:
+    """Print the layouts that fit. Needs no Megatron."""
+    from nemo_amalia.cluster.architecture import hf_config
+    from nemo_amalia.cluster.search import search, search_table
+
+    world = world_of(run, arguments.world_size)
+    print(search_table(search(run, shape_of(hf_config(run)), world, _packs(arguments, run))))
+    return 0
+
+
+def _packs(arguments: argparse.Namespace, run: RunConfig):
+    return pack_lengths(arguments.packs or (Path(run.data.pack_index) if run.data.pack_index else None))
+
+
+def dryrun_command(
+    run: RunConfig, shape: ModelShape, world: int, ranks: Sequence[int], jobs: int | None, log: Path
+) -> int:
+    """Run the ranks and print the table; exit code 1 where one failed, its error on top. Megatron is ready by then."""
+    import logging
+
+    from nemo_amalia.cluster.architecture import provider_of
+    from nemo_amalia.cluster.dryrun import failures, run_ranks, table
+
+    logging.disable(logging.CRITICAL)
+    results = run_ranks(run, provider_of(run), ranks, world, log, jobs)
+    wrong = failures(results)
+    if wrong:
+        print(wrong, file=sys.stderr)
+    print(table(run, shape, world, results))
+    return 1 if wrong else 0
