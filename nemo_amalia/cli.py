@@ -51,6 +51,7 @@ def parser(with_data: bool = False) -> argparse.ArgumentParser:
     give.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet, or is empty")
     train = commands.add_parser("train", help="train a stage, here or as a rank of torchrun or Slurm")
     train.add_argument("overrides", nargs="*", metavar="key=value", help="see conf/ and nemo_amalia/config/schema.py")
+    train.add_argument("--check", action="store_true", help="only say whether launch.ranks=N ranks would start")
     refer = commands.add_parser(
         "reference", help="the reference's log-probabilities of preference pairs, for stage=dpo"
     )
@@ -139,8 +140,12 @@ def run_export(arguments: argparse.Namespace) -> int:
 def run_train(arguments: argparse.Namespace) -> int:
     """amalia train: start torchrun here, or be a rank where torchrun or Slurm already did."""
     from nemo_amalia.config.compose import compose
-    from nemo_amalia.training.launch import inside_a_job, launch
+    from nemo_amalia.training.launch import check, default_ranks, inside_a_job, launch
 
+    if arguments.check:
+        run = compose(arguments.overrides)
+        print(check(run, default_ranks(run)))
+        return 0
     if inside_a_job():
         from nemo_amalia.training.main import main as rank_main
 

@@ -15,29 +15,54 @@ from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validate import model_ranks, validate
 from nemo_amalia.data.shards import check_folder
 from nemo_amalia.training.console import CONSOLE_VARIABLE
-from nemo_amalia.training.data_position import check_position
+from nemo_amalia.training.data_position import check_position, resumed_step
 from nemo_amalia.training.epochs import settle_steps
 from nemo_amalia.training.one_run import claim, end_with_parent
 from nemo_amalia.training.reference_fingerprint import check_reference
 from nemo_amalia.training.resumed_schedule import check_schedule
 
 
+ORPHAN_PATIENCE = 900.0  # seconds: NCCL's watchdog ends a rank that lost its peers after ten minutes
+
+
 def inside_a_job() -> bool:
-    """Whether torchrun or Slurm has started this process as one of several ranks."""
-    return "RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    """Whether torchrun or srun has started this process as one of several ranks.
+
+    A batch script has SLURM_NTASKS, SLURM_PROCID and SLURM_LOCALID, too, and is no rank: only srun sets the tasks of a
+    step.
+    """
+    return "RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
+
+
+def restart_patience() -> float:
+    """Seconds to wait for a run_dir: what a lost node left behind of this job's earlier start ends by itself."""
+    return ORPHAN_PATIENCE if int(os.environ.get("SLURM_RESTART_COUNT") or 0) else 0.0
 
 
 def launch(run: RunConfig, overrides: list[str]) -> int:
     """Validate, start the ranks under torchrun and wait; returns their exit code. Raises ValueError first."""
     ranks = default_ranks(run)
+    check(run, ranks)
+    return start_ranks(run, ranks, "nemo_amalia.training.main", overrides)
+
+
+def check(run: RunConfig, ranks: int) -> str:
+    """Everything that can be refused before a rank starts; the line that says what would run. Raises ValueError."""
     validate(run, ranks)
-    check_places(run)
+    check_inputs(run)
     check_position(run, ranks)
     settle_steps(run)
     check_schedule(run)
+    claim(run.run_dir, keep=False, patience=restart_patience(), say=partial(print, flush=True))
+    step = resumed_step(run)
+    begin = f"goes on after step {step}" if step else f"starts from {run.model.checkpoint}"
+    return f"[{run.stage.name}] checked: {ranks} ranks, {run.stage.train_steps} steps, {begin}"
+
+
+def check_inputs(run: RunConfig) -> None:
+    """What one process reads for all: raises ValueError for torn checkpoints, data or reference that do not fit."""
+    check_places(run)
     check_reference(run)
-    claim(run.run_dir, keep=False)
-    return start_ranks(run, ranks, "nemo_amalia.training.main", overrides)
 
 
 def default_ranks(run: RunConfig) -> int:
