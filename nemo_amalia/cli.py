@@ -14,6 +14,8 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
   amalia import --hf DIR --out CKPT                  a LLaVA-NeXT folder -> Megatron checkpoint
   amalia import --vision DIR --llm DIR --out CKPT    SigLIP + Llama, with a fresh connector: how stage 1 starts
   amalia train stage=alignment model.checkpoint=CKPT data.path=DIR run_dir=DIR [key=value ...]
+  amalia status RUN_DIR                              step, loss, time left, data faults, state of the job
+  amalia doctor                                      what is installed, what is missing, which command mends it
   amalia reference --checkpoint CKPT --data DIR      log-probabilities of the reference, for stage=dpo: FILE.parquet
   amalia export --checkpoint CKPT --out DIR          Megatron checkpoint -> folder that transformers loads
   amalia data mix stage=sft root=DIR [out=mix.yaml]  the data sets of a stage against the paper's, and their blend
@@ -59,6 +61,14 @@ def parser(with_data: bool = False) -> argparse.ArgumentParser:
     refer.add_argument("--data", type=Path, required=True, help="the pairs: what its data.path will be")
     refer.add_argument("--out", type=Path, help="default: beside the data, DIR.reference.parquet")
     refer.add_argument("overrides", nargs="*", metavar="key=value", help="as for train: parallel, precision, stage")
+    where = commands.add_parser("status", help="where a run stands: step, loss, time left, faults, its job")
+    where.add_argument("run_dir", type=Path)
+    where.add_argument("--json", action="store_true", help="the same as one JSON object")
+    doctor = commands.add_parser("doctor", help="what is installed, what is missing, which command mends it")
+    kind = doctor.add_mutually_exclusive_group()
+    kind.add_argument("--cluster", action="store_true", help="as ranks of srun: network, clocks, disk, GPUs")
+    kind.add_argument("--container", action="store_true", help="import everything, as a container's last step")
+    doctor.add_argument("--run-dir", type=Path, help="with --cluster: the file system to measure")
     data = commands.add_parser("data", help="shards: the mix, importing, packing, looking at them")
     if with_data:
         data.set_defaults(run=lambda _: data.print_help() or 2)  # `amalia data` alone: what there is
@@ -140,7 +150,8 @@ def run_export(arguments: argparse.Namespace) -> int:
 def run_train(arguments: argparse.Namespace) -> int:
     """amalia train: start torchrun here, or be a rank where torchrun or Slurm already did."""
     from nemo_amalia.config.compose import compose
-    from nemo_amalia.training.launch import check, default_ranks, inside_a_job, launch
+    from nemo_amalia.training.job_environment import inside_a_job
+    from nemo_amalia.training.launch import check, default_ranks, launch
 
     if arguments.check:
         run = compose(arguments.overrides)
@@ -158,7 +169,7 @@ def run_train(arguments: argparse.Namespace) -> int:
 def run_reference(arguments: argparse.Namespace) -> int:
     """amalia reference: as run_train, with forward passes for the ranks' work."""
     from nemo_amalia.config.compose import compose
-    from nemo_amalia.training.launch import inside_a_job
+    from nemo_amalia.training.job_environment import inside_a_job
     from nemo_amalia.training.reference_launch import launch_reference, reference_overrides
 
     overrides = reference_overrides(arguments.checkpoint, arguments.data, arguments.out, arguments.overrides)
@@ -171,6 +182,24 @@ def run_reference(arguments: argparse.Namespace) -> int:
     return launch_reference(compose(overrides), overrides)
 
 
+def run_status(arguments: argparse.Namespace) -> int:
+    """amalia status."""
+    from nemo_amalia.cluster.status import show
+
+    return show(arguments.run_dir, arguments.json)
+
+
+def run_doctor(arguments: argparse.Namespace) -> int:
+    """amalia doctor."""
+    if arguments.cluster:
+        from nemo_amalia.cluster.doctor_cluster import examine_cluster
+
+        return examine_cluster(arguments.run_dir)
+    from nemo_amalia.cluster.doctor import examine
+
+    return examine(container=arguments.container)
+
+
 def run_data(arguments: argparse.Namespace) -> int:
     """amalia data <command>."""
     return arguments.run(arguments)
@@ -181,6 +210,8 @@ COMMANDS = {
     "export": run_export,
     "train": run_train,
     "reference": run_reference,
+    "status": run_status,
+    "doctor": run_doctor,
     "data": run_data,
 }
 

@@ -69,6 +69,8 @@ begin() { # FOLDER: the logs, the book of attempts, the signal before the limit
   log=$run_dir/logs/console.log book=$run_dir/logs/attempts.txt
   attempt=${SLURM_RESTART_COUNT:-0} begin_step=$(saved_step)
   echo "$SLURM_JOB_ID $attempt $begin_step $(date +%FT%T) $SLURM_JOB_NODELIST" >>"$book"
+  # shellcheck disable=SC2034  # of the scripts beside this one: what libraries say while they are imported
+  rank_logs=(--error="$run_dir/logs/rank_%t.err" --open-mode=append)
   trap 'stopping=1; [[ -n $step_pid ]] && kill -USR1 "$step_pid"' USR1
   meeting_point
   export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}

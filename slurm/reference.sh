@@ -16,5 +16,5 @@ AMALIA_ROOT=${AMALIA_ROOT:-$SLURM_SUBMIT_DIR}
 source "$AMALIA_ROOT/slurm/job.sh" || exit 2
 find_site
 begin "runs/reference/job-$SLURM_JOB_ID"
-in_step -- "${site_amalia[@]}" reference "$@"
+in_step "${rank_logs[@]}" -- "${site_amalia[@]}" reference "$@"
 finish

@@ -19,5 +19,5 @@ find_site
 with_defaults stage=sft -- "$@"
 begin "$(value_of run_dir "${words[@]}")"
 preflight "${words[@]}"
-((rc)) || in_step -- "${site_amalia[@]}" train "${words[@]}"
+((rc)) || in_step "${rank_logs[@]}" -- "${site_amalia[@]}" train "${words[@]}"
 finish

@@ -17,26 +17,10 @@ from nemo_amalia.data.shards import check_folder
 from nemo_amalia.training.console import CONSOLE_VARIABLE
 from nemo_amalia.training.data_position import check_position, resumed_step
 from nemo_amalia.training.epochs import settle_steps
+from nemo_amalia.training.job_environment import restart_patience
 from nemo_amalia.training.one_run import claim, end_with_parent
 from nemo_amalia.training.reference_fingerprint import check_reference
 from nemo_amalia.training.resumed_schedule import check_schedule
-
-
-ORPHAN_PATIENCE = 900.0  # seconds: NCCL's watchdog ends a rank that lost its peers after ten minutes
-
-
-def inside_a_job() -> bool:
-    """Whether torchrun or srun has started this process as one of several ranks.
-
-    A batch script has SLURM_NTASKS, SLURM_PROCID and SLURM_LOCALID, too, and is no rank: only srun sets the tasks of a
-    step.
-    """
-    return "RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
-
-
-def restart_patience() -> float:
-    """Seconds to wait for a run_dir: what a lost node left behind of this job's earlier start ends by itself."""
-    return ORPHAN_PATIENCE if int(os.environ.get("SLURM_RESTART_COUNT") or 0) else 0.0
 
 
 def launch(run: RunConfig, overrides: list[str]) -> int:

@@ -14,16 +14,9 @@ from nemo_amalia.config.validate import validate
 from nemo_amalia.platform import prepare
 from nemo_amalia.training.console import CONSOLE_VARIABLE, Console
 from nemo_amalia.training.ending import STOPPED, code_of, let_the_culprit_speak, stop_on_usr1
-from nemo_amalia.training.launch import check_inputs, restart_patience
+from nemo_amalia.training.job_environment import restart_patience, slurm_environment
+from nemo_amalia.training.launch import check_inputs
 from nemo_amalia.training.one_run import claim, end_with_parent
-
-
-def slurm_environment() -> None:
-    """Under srun without torchrun: Slurm's names of rank and world, as torch.distributed reads them."""
-    names = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_STEP_NUM_TASKS", "LOCAL_RANK": "SLURM_LOCALID"}
-    for ours, theirs in names.items():
-        if ours not in os.environ and theirs in os.environ:
-            os.environ[ours] = os.environ[theirs]
 
 
 def train_rank(run, console, backend) -> None:
