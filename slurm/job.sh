@@ -71,10 +71,16 @@ begin() { # FOLDER: the logs, the book of attempts, the signal before the limit
   echo "$SLURM_JOB_ID $attempt $begin_step $(date +%FT%T) $SLURM_JOB_NODELIST" >>"$book"
   # shellcheck disable=SC2034  # of the scripts beside this one: what libraries say while they are imported
   rank_logs=(--error="$run_dir/logs/rank_%t.err" --open-mode=append)
-  trap 'stopping=1; [[ -n $step_pid ]] && kill -USR1 "$step_pid"' USR1
+  trap stop USR1
   meeting_point
   export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
   say "job $SLURM_JOB_ID, start $((attempt + 1)), on $SLURM_JOB_NODELIST ($site), after step $begin_step"
+}
+
+stop() { # Slurm's signal before the limit, or `scancel --batch --signal=USR1`
+  stopping=1
+  say "asked to stop: the ranks save a checkpoint after their step"
+  [[ -n $step_pid ]] && kill -USR1 "$step_pid"
 }
 
 in_step() { # OPTION... -- COMMAND...: srun it, show what it says, and return its exit code in rc
@@ -160,7 +166,8 @@ finish() { # after the last step of this start: done, stopped, refused or broken
     exit 2
   else
     say "start $((attempt + 1)) failed: ${first:-srun ended with code $rc}"
-    tail -c "+$step_from" "$log" | grep -m1 '^error: ' # once more, where it is read
+    # The message once more, where it is read; of a task that was killed there is none, only its peers complain.
+    [[ $first == *"exit code"* ]] && tail -c "+$step_from" "$log" | grep -m1 '^error: '
     [[ $first =~ ^([A-Za-z0-9._-]+):\ task ]] && node=${BASH_REMATCH[1]}
   fi
   if (($(starts_without_progress) >= ${AMALIA_ATTEMPTS:-3})); then

@@ -14,7 +14,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_amalia.cluster.requirements import CONTAINER_ONLY, FROM_CONTAINER, installed_version, requirements
+from nemo_amalia.cluster.requirements import CONTAINER_ONLY, installed_version, requirements
 
 OK, MISSING, NOTE = "ok", "MISSING", "note"
 SETUP = "make setup"
@@ -81,7 +81,7 @@ def python() -> Finding:
 
 
 def packages(container: bool) -> list[Finding]:
-    """Every pin of pyproject.toml. A container's own builds need only be there: their release is said."""
+    """Every pin of pyproject.toml. What a container brings itself is said, and right as it is, but for a few."""
     found, right = [], 0
     for need in requirements():
         lacks = need.installed is None
@@ -90,7 +90,7 @@ def packages(container: bool) -> list[Finding]:
         elif need.extra:
             what = f"{need.name} {need.pin}" + ("" if lacks else f" (installed: {need.installed})")
             found.append(Finding(NOTE, f"{what}, for the extra {need.extra}", f"uv pip install -e '.[{need.extra}]'"))
-        elif container and need.name in FROM_CONTAINER and not lacks:
+        elif container and need.fits_container:
             found.append(Finding(NOTE, f"{need.name} {need.installed} of the container; pinned elsewhere: {need.pin}"))
         else:
             seen = "not installed" if lacks else f"installed: {need.installed}"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 PYPROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 CONTAINER_ONLY = ("transformer-engine", "apex")
-#: Of the container, which brings its own builds: their version is compared by release, not by build.
-FROM_CONTAINER = ("torch", "torchvision", "megatron-core", "megatron-bridge")
+#: What our code was written against: a container may bring another patch of these, not another minor release.
+SAME_MINOR = ("megatron-core", "megatron-bridge", "megatron-energon", "transformers")
 
 
 @dataclass
@@ -26,6 +26,13 @@ class Requirement:
     def fits(self) -> bool:
         """Whether the pinned release is installed, whatever its build tag (2.11.0+cu130, 2.11.0a0+nv26.08)."""
         return self.installed is not None and release(self.installed) == release(self.pin)
+
+    @property
+    def fits_container(self) -> bool:
+        """What a container brings is right as it is, but for SAME_MINOR."""
+        if self.installed is None or self.name not in SAME_MINOR:
+            return self.installed is not None
+        return release(self.installed).split(".")[:2] == release(self.pin).split(".")[:2]
 
     @property
     def mend(self) -> str:

@@ -18,6 +18,7 @@ _PEER_LOST = (
     "ncclRemoteError",
     "NCCL communicator was aborted",
     "failed to recv",
+    "(SIGTERM)",  # a data worker's end: Slurm is ending the step, for a reason that somebody else has
 )
 
 
@@ -25,7 +26,10 @@ def code_of(error: BaseException) -> int:
     """The exit code of a rank that ends by ``error``."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
-    return REFUSED if isinstance(error, ValueError) else FAILED
+    from nemo_amalia.data.workers import WorkerLostError
+
+    # A lost data worker is the machine's doing more often than the user's: worth another start.
+    return REFUSED if isinstance(error, ValueError) and not isinstance(error, WorkerLostError) else FAILED
 
 
 def let_the_culprit_speak(error: BaseException) -> None:
