@@ -53,7 +53,7 @@ def status(run_dir: str | Path) -> dict[str, Any]:
 def _pace(folder: Path, records: list[dict], total: int | None) -> dict[str, Any]:
     """Means over the last steps; the first after a start is slow, and is left out where there are others."""
     if not records:
-        names = ("loss", "loss_recent", "tokens_per_second", "eta_seconds", "last_step_age")
+        names = ("loss", "loss_recent", "recent_steps", "tokens_per_second", "eta_seconds", "last_step_age")
         return dict.fromkeys(names)
     recent = records[-RECENT:]
     seconds = sorted(record["seconds"] for record in recent)[len(recent) // 2]
@@ -61,6 +61,7 @@ def _pace(folder: Path, records: list[dict], total: int | None) -> dict[str, Any
     return {
         "loss": records[-1]["loss"],
         "loss_recent": sum(record["loss"] for record in recent) / len(recent),
+        "recent_steps": len(recent),
         "tokens_per_second": sum(record["tokens"] for record in recent) / spent if spent else None,
         "eta_seconds": seconds * (total - records[-1]["step"]) if total else None,
         "last_step_age": time.time() - (folder / "metrics.jsonl").stat().st_mtime,
@@ -177,7 +178,7 @@ def screen(now: dict[str, Any]) -> str:
         ("job", " ".join(filter(None, [job["id"], job["state"], f"on {job['where']}" if job["where"] else ""]))
          + (f", start {now['starts']}" if now["starts"] else "")),
         ("step", f"{now['step']:,} of {total:,}{share}" if total else f"{now['step']:,}"),
-        ("loss", "no step yet" if loss is None else f"{loss:.4f}, mean of the last {RECENT}: {now['loss_recent']:.4f}"),
+        ("loss", "no step yet" if loss is None else f"{loss:.4f}, mean of the last {now['recent_steps']}: {now['loss_recent']:.4f}"),
         ("pace", _pace_words(now)),
         ("checkpoint", _checkpoint_words(now["checkpoint"])),
         ("data faults", "none" if not faults else f"{sum(faults.values()):,} samples: "
