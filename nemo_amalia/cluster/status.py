@@ -171,14 +171,14 @@ def _last_error(folder: Path) -> str | None:
 def screen(now: dict[str, Any]) -> str:
     """The status as lines for a person."""
     job, loss, total = now["job"], now["loss"], now["total_steps"]
-    faults = now["data_faults"]
+    faults, steps = now["data_faults"], now["recent_steps"]
     share = f" ({now['step'] / total:.1%})" if total else ""
     rows = [
         ("run", now["run_dir"] + (f", stage {now['stage']}" if now["stage"] else "")),
         ("job", " ".join(filter(None, [job["id"], job["state"], f"on {job['where']}" if job["where"] else ""]))
          + (f", start {now['starts']}" if now["starts"] else "")),
         ("step", f"{now['step']:,} of {total:,}{share}" if total else f"{now['step']:,}"),
-        ("loss", "no step yet" if loss is None else f"{loss:.4f}, mean of the last {now['recent_steps']}: {now['loss_recent']:.4f}"),
+        ("loss", "no step yet" if loss is None else f"{loss:.4f}, mean of the last {steps}: {now['loss_recent']:.4f}"),
         ("pace", _pace_words(now)),
         ("checkpoint", _checkpoint_words(now["checkpoint"])),
         ("data faults", "none" if not faults else f"{sum(faults.values()):,} samples: "

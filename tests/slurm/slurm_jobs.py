@@ -85,7 +85,7 @@ class Job:
             assert time.monotonic() < deadline, f"no {what} after {seconds} s:\n{self.said()[-5000:]}"
             time.sleep(0.2)
 
-    def until_step(self, step, seconds=400):
+    def until_step(self, step, seconds=600):
         self.until(lambda: len(metrics(self.run_dir)) >= step or self.ended(), seconds, f"step {step}")
         assert len(metrics(self.run_dir)) >= step, self.said()[-5000:]
 
