@@ -14,7 +14,7 @@ if [[ -z ${SLURM_JOB_ID:-} ]]; then
     fi
     nodes=$(sed -n 's/^#SBATCH --nodes=//p' "$script") tasks=$(sed -n 's/^#SBATCH --ntasks-per-node=//p' "$script")
     local -a shape=(--nodes=$((nodes * tasks > 4 ? nodes * tasks / 4 : 1)) --ntasks-per-node=$((tasks > 4 ? 4 : tasks)))
-    shape+=(--gpus-per-node=0 "--gres=gpu:$((tasks > 4 ? 4 : tasks))" --cpus-per-task=20)
+    shape+=(--gpus-per-node=$((tasks > 4 ? 4 : tasks)) --cpus-per-task=20) # the filter sees it as --gres=gpu:4
     AMALIA_SITE=marenostrum5 command sbatch "${shape[@]}" --account="${AMALIA_ACCOUNT:?your project}" \
       --qos="${AMALIA_QOS:?as bsc_queues lists them}" "$@"
   }

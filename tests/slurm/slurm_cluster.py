@@ -16,7 +16,8 @@ from pathlib import Path
 
 INSTALL = "apt-get install slurm-wlm"
 NEEDED = ("slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
-GPUS = ("/dev/null", "/dev/zero")  # of a node: slurmd believes in a GPU that is a device file
+# Of a node: slurmd believes in a GPU that is a device file.
+DEVICES = [f"/dev/{name}" for name in "null zero full random urandom tty ptmx console".split()]
 
 
 def missing() -> list[str]:
@@ -36,7 +37,8 @@ def free_ports(number: int) -> list[int]:
 class Cluster:
     """Use as a context manager; ``environment`` makes Slurm's commands speak to it."""
 
-    def __init__(self, folder: Path, nodes: int = 2):
+    def __init__(self, folder: Path, nodes: int = 2, cpus: int = 4, gpus: int = 2):
+        self.cpus, self.gpus = cpus, DEVICES[:gpus]
         self.folder, self.nodes = Path(folder), [f"n{number}" for number in range(1, nodes + 1)]
         self.config = self.folder / "slurm.conf"
         self.environment = {
@@ -48,7 +50,7 @@ class Cluster:
         for name in ("state", "log"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.config.write_text(self._text())
-        (self.folder / "gres.conf").write_text("".join(f"Name=gpu File={device}\n" for device in GPUS))
+        (self.folder / "gres.conf").write_text("".join(f"Name=gpu File={device}\n" for device in self.gpus))
         try:
             self._start("slurmctld", ["slurmctld", "-D", "-f", str(self.config)])
             for node in self.nodes:
@@ -124,8 +126,8 @@ class Cluster:
         user, host = os.environ.get("USER") or "root", socket.gethostname()
         control, *ports = free_ports(1 + len(self.nodes))
         nodes = "\n".join(
-            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=4 RealMemory=8000 "
-            f"Gres=gpu:{len(GPUS)} State=UNKNOWN"
+            f"NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={self.cpus} RealMemory=8000 "
+            f"Gres=gpu:{len(self.gpus)} State=UNKNOWN"
             for node, port in zip(self.nodes, ports, strict=True)
         )
         return f"""ClusterName=test
