@@ -15,6 +15,8 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
   amalia import --hf DIR --out CKPT                  a LLaVA-NeXT folder -> Megatron checkpoint
   amalia import --vision DIR --llm DIR --out CKPT    SigLIP + Llama, with a fresh connector: how stage 1 starts
   amalia train stage=alignment model.checkpoint=CKPT data.path=DIR run_dir=DIR [key=value ...]
+  amalia status RUN_DIR                              step, loss, time left, data faults, state of the job
+  amalia doctor                                      what is installed, what is missing, which command mends it
   amalia reference --checkpoint CKPT --data DIR      log-probabilities of the reference, for stage=dpo: FILE.parquet
   amalia export --checkpoint CKPT --out DIR          Megatron checkpoint -> folder that transformers loads
   amalia plan stage=sft parallel=gpus128_node4 cluster=marenostrum5   memory, hours and cost before you queue
@@ -54,6 +56,7 @@ def parser(with_data: bool = False) -> argparse.ArgumentParser:
     give.add_argument("--out", type=Path, required=True, help="a folder that does not exist yet, or is empty")
     train = commands.add_parser("train", help="train a stage, here or as a rank of torchrun or Slurm")
     train.add_argument("overrides", nargs="*", metavar="key=value", help="see conf/ and nemo_amalia/config/schema.py")
+    train.add_argument("--check", action="store_true", help="only say whether launch.ranks=N ranks would start")
     refer = commands.add_parser(
         "reference", help="the reference's log-probabilities of preference pairs, for stage=dpo"
     )
@@ -62,6 +65,14 @@ def parser(with_data: bool = False) -> argparse.ArgumentParser:
     refer.add_argument("--out", type=Path, help="default: beside the data, DIR.reference.parquet")
     refer.add_argument("overrides", nargs="*", metavar="key=value", help="as for train: parallel, precision, stage")
     _add_planning(commands)
+    where = commands.add_parser("status", help="where a run stands: step, loss, time left, faults, its job")
+    where.add_argument("run_dir", type=Path)
+    where.add_argument("--json", action="store_true", help="the same as one JSON object")
+    doctor = commands.add_parser("doctor", help="what is installed, what is missing, which command mends it")
+    kind = doctor.add_mutually_exclusive_group()
+    kind.add_argument("--cluster", action="store_true", help="as ranks of srun: network, clocks, disk, GPUs")
+    kind.add_argument("--container", action="store_true", help="import everything, as a container's last step")
+    doctor.add_argument("--run-dir", type=Path, help="with --cluster: the file system to measure")
     data = commands.add_parser("data", help="shards: the mix, importing, packing, looking at them")
     if with_data:
         data.set_defaults(run=lambda _: data.print_help() or 2)  # `amalia data` alone: what there is
@@ -154,22 +165,28 @@ def run_export(arguments: argparse.Namespace) -> int:
 
 def run_train(arguments: argparse.Namespace) -> int:
     """amalia train: start torchrun here, or be a rank where torchrun or Slurm already did."""
+    from nemo_amalia.cluster.check import check_memory
     from nemo_amalia.config.compose import compose
-    from nemo_amalia.training.launch import inside_a_job, launch
+    from nemo_amalia.training.job_environment import inside_a_job
+    from nemo_amalia.training.launch import check, default_ranks, launch
 
+    if arguments.check:
+        run = compose(arguments.overrides)
+        print(check(run, default_ranks(run), [check_memory]))
+        return 0
     if inside_a_job():
         from nemo_amalia.training.main import main as rank_main
 
         sys.argv = [sys.argv[0], *arguments.overrides]
         rank_main()
         return 0
-    return launch(compose(arguments.overrides), arguments.overrides)
+    return launch(compose(arguments.overrides), arguments.overrides, [check_memory])
 
 
 def run_reference(arguments: argparse.Namespace) -> int:
     """amalia reference: as run_train, with forward passes for the ranks' work."""
     from nemo_amalia.config.compose import compose
-    from nemo_amalia.training.launch import inside_a_job
+    from nemo_amalia.training.job_environment import inside_a_job
     from nemo_amalia.training.reference_launch import launch_reference, reference_overrides
 
     overrides = reference_overrides(arguments.checkpoint, arguments.data, arguments.out, arguments.overrides)
@@ -216,6 +233,24 @@ def run_dryrun(arguments: argparse.Namespace) -> int:
     return dryrun_command(run, shape, world, ranks, arguments.jobs, _without_gpu(arguments))
 
 
+def run_status(arguments: argparse.Namespace) -> int:
+    """amalia status."""
+    from nemo_amalia.cluster.status import show
+
+    return show(arguments.run_dir, arguments.json)
+
+
+def run_doctor(arguments: argparse.Namespace) -> int:
+    """amalia doctor."""
+    if arguments.cluster:
+        from nemo_amalia.cluster.doctor_cluster import examine_cluster
+
+        return examine_cluster(arguments.run_dir)
+    from nemo_amalia.cluster.doctor import examine
+
+    return examine(container=arguments.container)
+
+
 def run_data(arguments: argparse.Namespace) -> int:
     """amalia data <command>."""
     return arguments.run(arguments)
@@ -228,6 +263,8 @@ COMMANDS = {
     "reference": run_reference,
     "plan": run_plan,
     "dryrun": run_dryrun,
+    "status": run_status,
+    "doctor": run_doctor,
     "data": run_data,
 }
 

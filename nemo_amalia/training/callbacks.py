@@ -16,6 +16,7 @@ from nemo_amalia.training.console import Console
 from nemo_amalia.training.counts import StepCounts
 from nemo_amalia.training.grad_norms import module_grad_norms
 from nemo_amalia.training.memory import peak_bytes
+from nemo_amalia.training.run_state import write_state
 
 
 def is_reporter() -> bool:
@@ -33,7 +34,7 @@ class Progress(Callback):
     """
 
     def __init__(self, console: Console, run: RunConfig, counts: StepCounts):
-        self.console, self.stage, self.counts = console, run.stage, counts
+        self.console, self.stage, self.parallel, self.counts = console, run.stage, run.parallel, counts
         self.total = min(run.stage.train_steps, run.stop_after or run.stage.train_steps)
         self.interval = run.logging.interval
         self.metrics = Path(run.run_dir) / "metrics.jsonl"
@@ -50,6 +51,9 @@ class Progress(Callback):
         if self.metrics.exists():
             kept = [r for r in map(json.loads, self.metrics.read_text().splitlines()) if r["step"] <= self._first_step]
             self.metrics.write_text("".join(json.dumps(r) + "\n" for r in kept))
+        p, ranks = self.parallel, torch.distributed.get_world_size()
+        layout = f"tensor {p.tensor} x pipeline {p.pipeline} x context {p.context}"
+        write_state(self.metrics.parent, self.stage.name, self.total, self._first_step, ranks, layout)
         start = f"resumed after step {self._first_step}" if self._first_step else "started"
         self.console.say(f"[{self.stage.name}] {start}; {self.total} steps")
 

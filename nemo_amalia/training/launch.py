@@ -17,16 +17,12 @@ from nemo_amalia.config.validate import model_ranks, validate
 from nemo_amalia.data.parent import end_with_parent
 from nemo_amalia.data.shards import check_folder
 from nemo_amalia.training.console import CONSOLE_VARIABLE
-from nemo_amalia.training.data_position import check_position
+from nemo_amalia.training.data_position import check_position, resumed_step
 from nemo_amalia.training.epochs import settle_steps
+from nemo_amalia.training.job_environment import restart_patience
 from nemo_amalia.training.one_run import claim
 from nemo_amalia.training.reference_fingerprint import check_reference
 from nemo_amalia.training.resumed_schedule import check_schedule
-
-
-def inside_a_job() -> bool:
-    """Whether torchrun or Slurm has started this process as one of several ranks."""
-    return "RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
 
 def launch(run: RunConfig, overrides: list[str], checks: Sequence[Callable[[RunConfig, int], None]] = ()) -> int:
@@ -36,16 +32,29 @@ def launch(run: RunConfig, overrides: list[str], checks: Sequence[Callable[[RunC
     ValueError. The caller gives them, since what knows memory (cluster/) imports this room.
     """
     ranks = default_ranks(run)
+    check(run, ranks, checks)
+    return start_ranks(run, ranks, "nemo_amalia.training.main", overrides)
+
+
+def check(run: RunConfig, ranks: int, checks: Sequence[Callable[[RunConfig, int], None]] = ()) -> str:
+    """Everything that can be refused before a rank starts; the line that says what would run. Raises ValueError."""
     validate(run, ranks)
-    for check in checks:
-        check(run, ranks)
-    check_places(run)
+    for further in checks:
+        further(run, ranks)
+    check_inputs(run)
     check_position(run, ranks)
     settle_steps(run)
     check_schedule(run)
+    claim(run.run_dir, keep=False, patience=restart_patience(), say=partial(print, flush=True))
+    step = resumed_step(run)
+    begin = f"goes on after step {step}" if step else f"starts from {run.model.checkpoint}"
+    return f"[{run.stage.name}] checked: {ranks} ranks, {run.stage.train_steps} steps, {begin}"
+
+
+def check_inputs(run: RunConfig) -> None:
+    """What one process reads for all: raises ValueError for torn checkpoints, data or reference that do not fit."""
+    check_places(run)
     check_reference(run)
-    claim(run.run_dir, keep=False)
-    return start_ranks(run, ranks, "nemo_amalia.training.main", overrides)
 
 
 def default_ranks(run: RunConfig) -> int:

@@ -13,22 +13,19 @@ from nemo_amalia.config.compose import CONF, check_overrides, register_schema, t
 from nemo_amalia.config.validate import validate
 from nemo_amalia.data.parent import end_with_parent
 from nemo_amalia.platform import prepare
-from nemo_amalia.training.console import Console
+from nemo_amalia.training.console import CONSOLE_VARIABLE, Console
+from nemo_amalia.training.ending import STOPPED, code_of, let_the_culprit_speak, stop_on_usr1
+from nemo_amalia.training.job_environment import restart_patience, slurm_environment
+from nemo_amalia.training.launch import check_inputs
 from nemo_amalia.training.one_run import claim
-
-
-def slurm_environment() -> None:
-    """Under srun without torchrun: Slurm's names of rank and world, as torch.distributed reads them."""
-    names = {"RANK": "SLURM_PROCID", "WORLD_SIZE": "SLURM_NTASKS", "LOCAL_RANK": "SLURM_LOCALID"}
-    for ours, theirs in names.items():
-        if ours not in os.environ and theirs in os.environ:
-            os.environ[ours] = os.environ[theirs]
 
 
 def train_rank(run, console, backend) -> None:
     """The work of a rank of `amalia train`."""
     if console.rank == 0:
-        claim(run.run_dir)
+        if CONSOLE_VARIABLE not in os.environ:  # nobody has looked yet: plain torchrun, or srun by hand
+            check_inputs(run)
+        claim(run.run_dir, patience=restart_patience(), say=console.say)
     from nemo_amalia.training.run import train
 
     train(run, console, backend)
@@ -48,16 +45,18 @@ def run_rank(values, work=train_rank, settle=None) -> None:
     except BaseException as error:
         traceback.print_exc()
         sys.stderr.flush()
-        if not isinstance(error, SystemExit) or error.code:
+        let_the_culprit_speak(error)
+        if code_of(error) not in (0, STOPPED):
             console.fail(error)
         # Peers may hang in a collective with us, and an orderly exit would join them: leave at once.
-        os._exit(error.code if isinstance(error, SystemExit) and isinstance(error.code, int) else 1)
+        os._exit(code_of(error))
 
 
 def main(work=train_rank, settle=None) -> None:
     """Hydra's part: NeMo's hydra_runner composes conf/ with the command line and calls run_rank."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()
+    stop_on_usr1()
     slurm_environment()
     check_overrides([word for word in sys.argv[1:] if not word.startswith("-")])
     prepare()

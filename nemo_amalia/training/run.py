@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 from megatron.bridge.training.callbacks import Callback
@@ -22,8 +23,9 @@ from nemo_amalia.training.console import Console
 from nemo_amalia.training.container import build_container
 from nemo_amalia.training.counts import StepCounts
 from nemo_amalia.training.data_faults import DataFaults
-from nemo_amalia.training.data_position import check_position
+from nemo_amalia.training.data_position import check_position, resumed_step
 from nemo_amalia.training.dpo import DPOStep
+from nemo_amalia.training.ending import STOPPED
 from nemo_amalia.training.epochs import settle_steps
 from nemo_amalia.training.model_layout import check_model_layout
 from nemo_amalia.training.reference_file import FileReference, reference_command, reference_path
@@ -31,6 +33,8 @@ from nemo_amalia.training.reference_fingerprint import fingerprint
 from nemo_amalia.training.reference_model import ModelReference
 from nemo_amalia.training.resumed_schedule import check_schedule
 from nemo_amalia.training.sft import SFTStep
+
+LAST_WORDS = 2.0  # seconds
 
 
 def train(run: RunConfig, console: Console, backend: str) -> None:
@@ -41,6 +45,12 @@ def train(run: RunConfig, console: Console, backend: str) -> None:
     container, step, callbacks = prepare_run(run, console, backend)
     try:
         finetune(container, step, callbacks=callbacks)
+    except SystemExit as stop:  # Bridge leaves so after a signal, with its checkpoint saved
+        if stop.code or console.rank:
+            raise
+        console.say(f"[{run.stage.name}] stopped by a signal, saved step {resumed_step(run)}: the same command goes on")
+        time.sleep(LAST_WORDS)  # this code ends the other ranks' step: let them finish
+        raise SystemExit(STOPPED) from stop
     except Exception as error:
         for callback in callbacks:
             if isinstance(callback, DataFaults):

@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "cli": {"config", "data", "model", "bridge", "training", "cluster", "evaluation", "platform"},
 }
 # Entry points: the files whose first act is to prepare the platform (docs/architecture.md).
-ENTRY_POINTS = {"training.main", "cli"}
+ENTRY_POINTS = {"training.main", "cli", "cluster.doctor"}
 
 
 def modules() -> dict[str, Path]:

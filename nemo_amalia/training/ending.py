@@ -1,0 +1,56 @@
+"""How a rank ends: what its exit code tells the batch script, and who speaks first when several fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+FAILED = 1
+REFUSED = 2  # a ValueError: the same command would end so again, and a batch script does not requeue it
+STOPPED = 75  # EX_TEMPFAIL of sysexits.h: a signal, the checkpoint is saved, the same command goes on
+PEER_PATIENCE = 5.0  # seconds
+# What Gloo, NCCL and torch's store say when another rank is gone.
+_PEER_LOST = (
+    "closed by peer",
+    "reset by peer",
+    "Broken pipe",
+    "ncclRemoteError",
+    "NCCL communicator was aborted",
+    "failed to recv",
+    "(SIGTERM)",  # a data worker's end: Slurm is ending the step, for a reason that somebody else has
+)
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code of a rank that ends by ``error``."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    from nemo_amalia.data.workers import WorkerLostError
+
+    # A lost data worker is the machine's doing more often than the user's: worth another start.
+    return REFUSED if isinstance(error, ValueError) and not isinstance(error, WorkerLostError) else FAILED
+
+
+def let_the_culprit_speak(error: BaseException) -> None:
+    """Wait a moment where ``error`` is about another rank: its own message, and its node, are to come first."""
+    if any(words in str(error) for words in _PEER_LOST):
+        time.sleep(PEER_PATIENCE)
+
+
+def stop_on_usr1() -> None:
+    """SIGUSR1 stops this rank as SIGTERM does: it saves a checkpoint after its step. Before it trains it just ends.
+
+    Slurm's signals reach forked data workers, too, where every process of a task gets them; SIGTERM would end those
+    before the checkpoint is saved. They inherit this handler, and it does nothing there.
+    """
+    rank = os.getpid()
+
+    def stop(*_) -> None:
+        if os.getpid() != rank:
+            return
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            os._exit(STOPPED)
+        os.kill(rank, signal.SIGTERM)
+
+    signal.signal(signal.SIGUSR1, stop)
