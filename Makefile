@@ -1,5 +1,6 @@
 # Two commands first: `make demo` and `make test`. Both call `make setup`, and both run on the CPU, GPU or not.
 PY := .venv/bin/python
+TWO_FILES := -n 2 --dist loadfile # of tests at a time: most wait for one rank, and there are two cores
 TEST_ENV := CUDA_VISIBLE_DEVICES= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .PHONY: setup demo demo-base bench-fp8 test test-all check clean
@@ -19,10 +20,10 @@ bench-fp8: setup
 	$(PY) -m benchmarks.fp8
 
 test: setup
-	$(TEST_ENV) $(PY) -m pytest --durations=10 -m "not slow and not gpu" tests
+	$(TEST_ENV) $(PY) -m pytest $(TWO_FILES) --durations=10 -m "not slow and not gpu" tests
 
 test-all: setup
-	$(TEST_ENV) $(PY) -m pytest --durations=20 -m "not gpu" tests
+	$(TEST_ENV) $(PY) -m pytest $(TWO_FILES) --durations=20 -m "not gpu" tests
 
 check: setup
 	.venv/bin/ruff check .
