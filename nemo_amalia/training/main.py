@@ -12,7 +12,7 @@ from functools import partial
 from nemo_amalia.config.compose import CONF, check_overrides, register_schema, to_run_config
 from nemo_amalia.config.validate import validate
 from nemo_amalia.platform import prepare
-from nemo_amalia.training.console import CONSOLE_VARIABLE, Console
+from nemo_amalia.training.console import CONSOLE_VARIABLE, Console, keep_stdout
 from nemo_amalia.training.ending import STOPPED, code_of, let_the_culprit_speak, stop_on_usr1
 from nemo_amalia.training.job_environment import restart_patience, slurm_environment
 from nemo_amalia.training.launch import check_inputs
@@ -56,6 +56,7 @@ def main(work=train_rank, settle=None) -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()
     stop_on_usr1()
+    keep_stdout()
     slurm_environment()
     check_overrides([word for word in sys.argv[1:] if not word.startswith("-")])
     prepare()
