@@ -45,6 +45,9 @@ with_defaults() { # KEY=VALUE... -- WORD...: sets words to the defaults that the
   while [[ $1 != -- ]]; do defaults+=("$1") && shift; done
   shift
   [[ -n $site_cluster ]] && defaults+=("cluster=$site_cluster")
+  # The layout that was made for this job's shape, where there is one: gpus128_node8, gpus128_node4, ...
+  local layout=gpus${SLURM_NTASKS}_node$((SLURM_NTASKS / SLURM_JOB_NUM_NODES))
+  [[ -f $AMALIA_ROOT/conf/parallel/$layout.yaml ]] && defaults+=("parallel=$layout")
   words=()
   local word
   for word in "${defaults[@]}"; do [[ -n $(value_of "${word%%=*}" "$@") ]] || words+=("$word"); done
