@@ -45,8 +45,8 @@ with_defaults() { # KEY=VALUE... -- WORD...: sets words to the defaults that the
   while [[ $1 != -- ]]; do defaults+=("$1") && shift; done
   shift
   [[ -n $site_cluster ]] && defaults+=("cluster=$site_cluster")
-  # The layout of this many GPUs on nodes of this many, where conf/parallel has one.
-  local layout=gpus${SLURM_NTASKS:-1}_node${SLURM_NTASKS_PER_NODE:-1}
+  # The layout that was made for this job's shape, where there is one: gpus128_node8, gpus128_node4, ...
+  local layout=gpus${SLURM_NTASKS}_node$((SLURM_NTASKS / SLURM_JOB_NUM_NODES))
   [[ -f $AMALIA_ROOT/conf/parallel/$layout.yaml ]] && defaults+=("parallel=$layout")
   words=()
   local word

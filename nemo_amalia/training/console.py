@@ -10,6 +10,17 @@ from pathlib import Path
 
 CONSOLE_VARIABLE = "AMALIA_CONSOLE"
 
+_voice: int | None = None  # the descriptor that was stdout
+
+
+def keep_stdout() -> None:
+    """From here on what libraries print while they are imported goes to stderr; a Console still speaks on stdout."""
+    global _voice
+    if _voice is None:
+        sys.stdout.flush()
+        _voice = os.dup(1)
+        os.dup2(2, 1)
+
 
 class Console:
     """Where this rank's readable lines go."""
@@ -18,7 +29,7 @@ class Console:
         self.rank = rank
         self.log = Path(run_dir) / "logs" / f"rank_{rank}.log"
         target = os.environ.get(CONSOLE_VARIABLE)
-        self._stream = open(target, "a", buffering=1) if target else os.fdopen(os.dup(1), "w", buffering=1)
+        self._stream = open(target, "a", buffering=1) if target else os.fdopen(os.dup(_voice or 1), "w", buffering=1)
 
     def redirect_libraries(self) -> None:
         """From here on whatever is printed by anybody else goes to the rank's log file."""

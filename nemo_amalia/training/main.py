@@ -13,7 +13,7 @@ from nemo_amalia.config.compose import CONF, check_overrides, register_schema, t
 from nemo_amalia.config.validate import validate
 from nemo_amalia.data.parent import end_with_parent
 from nemo_amalia.platform import prepare
-from nemo_amalia.training.console import CONSOLE_VARIABLE, Console
+from nemo_amalia.training.console import CONSOLE_VARIABLE, Console, keep_stdout
 from nemo_amalia.training.ending import STOPPED, code_of, let_the_culprit_speak, stop_on_usr1
 from nemo_amalia.training.job_environment import restart_patience, slurm_environment
 from nemo_amalia.training.launch import check_inputs
@@ -57,6 +57,7 @@ def main(work=train_rank, settle=None) -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         end_with_parent()
     stop_on_usr1()
+    keep_stdout()
     slurm_environment()
     check_overrides([word for word in sys.argv[1:] if not word.startswith("-")])
     prepare()

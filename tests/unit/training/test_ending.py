@@ -23,11 +23,11 @@ stop_on_usr1()
 if sys.argv[1] == "trains":
     signal.signal(signal.SIGTERM, lambda *_: (print("saves", flush=True), os._exit(75)))
 if sys.argv[1] == "worker" and os.fork() == 0:
-    print(os.getpid(), flush=True)
-    time.sleep(1)
-    print("worker lives", flush=True)
+    os.write(1, f"{os.getpid()}\\n".encode())
+    time.sleep(3)
+    os.write(1, b"worker lives\\n")
     os._exit(0)
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 time.sleep(60)
 """
 
