@@ -70,13 +70,15 @@ def _picture(figure, inputs: RunInputs, record: dict, left: float, top: float, s
 
 
 def _drawing(figure, inputs: RunInputs, pair: tuple[dict, dict], left: float, top: float) -> None:
-    """One drawing: picture, stage 2's answer struck through where it has a pt-BR form, stage 3's answer."""
+    """One drawing: picture, stage 2's answer struck through where it has a pt-BR form, stage 3's with its mark."""
     sft, after = pair
+    right = is_correct(after["prediction"], after["answer"])
     _picture(figure, inputs, after, left, top, 150)
     for number, (record, offset) in enumerate(((sft, 158), (after, 196))):
         brazilian = forms_of(record["prediction"]).brazilian
-        colour = PAPER["muted"] if number == 0 else (_BAD if brazilian else _GOOD)
-        for row, line in enumerate(textwrap.wrap(clip(record["prediction"], 60), 31)[:2]):
+        colour = PAPER["muted"] if number == 0 else (_GOOD if right else _BAD)
+        mark = "" if number == 0 else ("✓ " if right else "✗ ")
+        for row, line in enumerate(textwrap.wrap(mark + clip(record["prediction"], 60), 31)[:2]):
             x, y, _, _ = _box(left, top + offset + 17 * row, 0, 0)
             said = figure.text(x, y, line, va="top", fontsize=9.6, color=colour, fontweight="bold" if number else None)
             if number == 0 and brazilian:
