@@ -63,7 +63,9 @@ class Cluster:
 
     def __exit__(self, *_) -> None:
         with contextlib.suppress(RuntimeError):
-            self.run("scancel", "--full", "--signal=KILL", *[job for job in self.jobs()])
+            for job in self.jobs():
+                self.run("scancel", job)
+            self._until(lambda: not self.jobs(), 30, "jobs are still there")  # their processes outlive the daemons
         for daemon in reversed(self._daemons.values()):
             daemon.terminate()
         for daemon in self._daemons.values():

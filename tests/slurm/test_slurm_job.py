@@ -57,7 +57,7 @@ def test_a_killed_rank_is_requeued_without_its_node(cluster, inputs, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_signal_time_limit_and_a_lost_node(cluster, inputs, tmp_path):
     """2 nodes x 2 tasks; three disturbances, four starts. A rank is frozen while the slow half of each goes on."""
     words = words_of(inputs, "data", "parallel=tp2")
@@ -92,7 +92,7 @@ def test_signal_time_limit_and_a_lost_node(cluster, inputs, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_rank_that_raises_ends_the_job_with_its_message(cluster, inputs, tmp_path):
     """A sample that cannot be trained on, which one replica meets: the other waits for it in a collective."""
     job = Job(cluster, tmp_path / "run", words_of(inputs, "bad"), tasks_per_node=1, preflight=False)
