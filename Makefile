@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 TEST_ENV := CUDA_VISIBLE_DEVICES= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: setup demo demo-base test test-all check clean
+.PHONY: setup demo demo-base bench-fp8 test test-all check clean
 
 setup: .venv/.ready
 
@@ -14,6 +14,9 @@ demo: setup
 
 demo-base: setup
 	$(PY) -m demo.base
+
+bench-fp8: setup
+	$(PY) -m benchmarks.fp8
 
 test: setup
 	$(TEST_ENV) $(PY) -m pytest --durations=10 -m "not slow and not gpu" tests

@@ -11,6 +11,9 @@ class Layout:
     cp: int = 1
     sp: bool = False
     vpp: int | None = None
+    first: int | None = None  # layers of the first pipeline stage
+    overlap: bool = False  # of gradient reduction and parameter gathers
+    recompute: str = "none"
 
     @property
     def ranks(self) -> int:

@@ -33,6 +33,7 @@ RECIPES = {
 }
 # Tokens (and features) that a matrix product takes at a time: both extents of every FP8 tensor on a rank.
 BLOCK = {"delayed": 16, "tensorwise": 16, "blockwise": 128, "mxfp8": 32}
+USERBUFFERS_BLOCK = 128  # mxfp8's under parallel.overlap_tensor (fill_userbuffers_buffer_for_all_gather)
 
 
 def fp8_scaling(precision: PrecisionConfig) -> str | None:
@@ -60,5 +61,8 @@ def row_multiple(run: RunConfig) -> int:
     FP8 takes whole blocks.
     """
     p, scaling = run.parallel, fp8_scaling(run.precision)
+    block = 1 if scaling is None else BLOCK[scaling]
+    if scaling == "mxfp8" and p.overlap_tensor:
+        block = USERBUFFERS_BLOCK
     zigzag = (2 * p.context if p.context > 1 else 1) * (p.tensor if p.sequence else 1)
-    return zigzag if scaling is None else math.lcm(zigzag, BLOCK[scaling] * sequence_parts(run))
+    return zigzag if scaling is None else math.lcm(zigzag, block * sequence_parts(run))

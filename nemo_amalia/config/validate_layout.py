@@ -120,6 +120,11 @@ def _overlap(run: RunConfig) -> None:
             "parallel.overlap_tensor=true needs parallel.sequence=true: what it hides is sequence parallelism's "
             "gather and scatter; set it, or parallel.overlap_tensor=false"
         )
+    if p.overlap_tensor and fp8_scaling(run.precision) == "blockwise":
+        raise ValueError(
+            "parallel.overlap_tensor=true with FP8 blockwise: Transformer Engine's userbuffers cannot gather its "
+            "blocks; set parallel.overlap_tensor=false, or take precision=fp8_current"
+        )
     if p.overlap_param_gather and not (p.distributed_optimizer and p.overlap_grad_reduce):
         raise ValueError(
             "parallel.overlap_param_gather=true needs parallel.distributed_optimizer=true and "

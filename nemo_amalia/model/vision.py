@@ -139,7 +139,9 @@ class VisionTower(MegatronModule):
         trains = any(parameter.requires_grad for parameter in self.parameters())
         with torch.set_grad_enabled(torch.is_grad_enabled() and trains):
             patches = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))
-            hidden = patches.flatten(2).transpose(1, 2) + self.position_embedding.weight
+            # Called as a module: overlapped parameter gathers wait in the forward hooks of a parameter's own module.
+            places = torch.arange(self.position_embedding.num_embeddings, device=patches.device)
+            hidden = patches.flatten(2).transpose(1, 2) + self.position_embedding(places)
             hidden = self.decoder(hidden.transpose(0, 1).contiguous(), attention_mask=None)  # [P, T, v]
             return hidden.transpose(0, 1)
 

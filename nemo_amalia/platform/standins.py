@@ -61,7 +61,21 @@ def import_megatron() -> None:
         sys.modules[name] = None
 
 
+def _mend_recompute() -> None:
+    """A decoder in FP8 is recomputed by Transformer Engine's checkpoint, which also recomputes its scales: ours are.
+
+    fp8_emulation.py takes scales from the tensors themselves, so Megatron-Core's own checkpoint serves.
+    """
+    import megatron.core.recompute as recompute
+    from megatron.core import tensor_parallel
+
+    recompute.te_checkpoint = lambda run, distribute, get_rng_tracker, tp_group, *args: tensor_parallel.checkpoint(
+        run, distribute, *args
+    )
+
+
 def _mend_core() -> None:
+    _mend_recompute()
     import megatron.core.tensor_parallel.random as tp_random
 
     # These two reach into torch.cuda.default_generators by device index.

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -27,10 +28,16 @@ def inside_a_job() -> bool:
     return "RANK" in os.environ or int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
 
-def launch(run: RunConfig, overrides: list[str]) -> int:
-    """Validate, start the ranks under torchrun and wait; returns their exit code. Raises ValueError first."""
+def launch(run: RunConfig, overrides: list[str], checks: Sequence[Callable[[RunConfig, int], None]] = ()) -> int:
+    """Validate, start the ranks under torchrun and wait; returns their exit code. Raises ValueError first.
+
+    checks: what else must hold of the run and its number of ranks, as that the cards have the memory; each raises
+    ValueError. The caller gives them, since what knows memory (cluster/) imports this room.
+    """
     ranks = default_ranks(run)
     validate(run, ranks)
+    for check in checks:
+        check(run, ranks)
     check_places(run)
     check_position(run, ranks)
     settle_steps(run)

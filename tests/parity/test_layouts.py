@@ -19,7 +19,10 @@ TWO_RANKS = {
     "TP2 tower replicated": {"layout": Layout(tp=2), "tower_data_parallel": False},
     "PP2": {"layout": Layout(pp=2)},
     "PP2 interleaved": {"layout": Layout(pp=2, vpp=2)},
+    "PP2 uneven": {"layout": Layout(pp=2, first=1)},
     "DP2": {},
+    "DP2 overlapped": {"layout": Layout(overlap=True)},
+    "TP2+SP recomputed": {"layout": Layout(tp=2, sp=True, recompute="full")},
     "CP2": {"layout": Layout(cp=2)},
 }
 FOUR_RANKS = {

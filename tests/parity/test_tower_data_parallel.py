@@ -128,3 +128,36 @@ def test_distributed_checkpoint_of_replicas(tmp_path):
     for rank, found in enumerate(ranks):
         assert found["tower"] > 10 and found["unequal"] == []
         assert {owner[1] for owner in found["owners"]} == {rank}, "only TP rank 0 is the main replica"
+
+
+def count_flops(batches: dict) -> dict:
+    """In each rank: FLOPs of encoding the images of each batch, forward and backward, shared and replicated."""
+    import torch.distributed as dist
+    from megatron.core import parallel_state as ps
+    from parity.tiny_model import build, make_batch, make_provider
+    from torch.utils.flop_counter import FlopCounterMode
+
+    dist.init_process_group("gloo")
+    found = {}
+    for name, sizes in batches.items():
+        for shared in (True, False):
+            provider = make_provider(tensor_model_parallel_size=2, tower_data_parallel=shared)
+            model, pixels = build(provider).module, make_batch(provider, sizes)["pixel_values"]
+            counter = FlopCounterMode(display=False)
+            with counter:
+                model.encode(pixels).sum().backward()
+            parts = counter.get_flop_counts()["Global"]
+            found[name, shared] = (len(pixels), sum(parts.values()), sorted(str(part) for part in parts))
+            ps.destroy_model_parallel()
+    return found
+
+
+def test_a_rank_computes_its_share_of_the_tower():
+    """Counted by torch on real ranks: 1 / TP of the replicated FLOPs, or of the next even number of tiles."""
+    batches = {"even": ((31, 90), (31, 90)), "odd": ((100, 100), (31, 90))}
+    for found in launch(count_flops, nproc=2, arguments={"batches": batches}):
+        (tiles, mine, kinds), (_, all_of_them, _) = found["even", True], found["even", False]
+        assert tiles % 2 == 0 and 2 * mine == all_of_them > 0
+        assert any("convolution" in kind for kind in kinds) and any("mm" in kind for kind in kinds)
+        (tiles, mine, _), (_, all_of_them, _) = found["odd", True], found["odd", False]
+        assert tiles % 2 == 1 and mine * tiles == all_of_them * (tiles + 1) // 2

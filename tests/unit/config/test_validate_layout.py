@@ -1,4 +1,4 @@
-"""Every layout of conf/ passes with the stage and the cluster that it is for; what cannot run is refused in one line."""
+"""Layouts of conf/ pass with the stage and the cluster that they are for; what cannot run is refused in one line."""
 
 import copy
 import functools
@@ -104,6 +104,11 @@ def test_pipelines(run):
 
 
 def test_overlap(run):
+    blockwise = copy.deepcopy(run)
+    blockwise.precision = composed("precision=fp8_blockwise").precision
+    refused(blockwise, "userbuffers cannot gather its blocks; set parallel.overlap_tensor=false")
+    blockwise.parallel.overlap_tensor = False
+    validate_layout(blockwise, 128)
     refused(run, "parallel.overlap_tensor=true needs parallel.sequence=true", parallel__sequence=False)
     said = "needs parallel.distributed_optimizer=true and parallel.overlap_grad_reduce=true"
     refused(run, said, parallel__distributed_optimizer=False)

@@ -70,4 +70,5 @@ def test_what_rows_are_a_multiple_of():
     layout = ["parallel.tensor=4", "parallel.sequence=true", "parallel.context=2"]
     expected = {"bf16": 16, "fp8_current": 128, "fp8_delayed": 128, "mxfp8": 256, "fp8_blockwise": 1024}
     assert {name: row_multiple(run_of(f"precision={name}", *layout)) for name in expected} == expected
+    assert row_multiple(run_of("precision=mxfp8", "parallel.overlap_tensor=true", *layout)) == 1024
     assert row_multiple(run_of("precision=fp8_current", "parallel.tensor=4")) == 16  # every rank sees all tokens

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import tiny_hf
+from launcher import launch
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -112,3 +113,19 @@ def test_what_megatron_asks_of_cuda_lands_on_the_cpu():
         "type": "torch.cuda.FloatTensor",  # Megatron's DistributedOptimizer compares with it
         "float": [1.5],
     }
+
+
+def legacy_types():
+    import torch
+    from megatron.core.transformer.module import float16_to_fp32
+
+    wide = float16_to_fp32((torch.ones(2, dtype=torch.bfloat16), torch.ones(2, dtype=torch.int64)))
+    made = [torch.cuda.FloatTensor([1.5, 2.0]), torch.cuda.IntTensor(3)]
+    return [str(x.dtype) for x in wide], [(str(x.dtype), list(x.shape)) for x in made]
+
+
+def test_megatron_tells_bf16_from_other_types():
+    """Float16Module asks isinstance of torch.cuda.BFloat16Tensor; a function in its place ended every bf16 run."""
+    [(wide, made)] = launch(legacy_types, 1)
+    assert wide == ["torch.float32", "torch.int64"]
+    assert made == [("torch.float32", [2]), ("torch.int32", [3])]
