@@ -152,6 +152,14 @@ def run_export(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _fits_the_card(run, ranks: int) -> None:
+    """Refuse a layout that the cluster's card cannot hold; nothing is loaded where no cluster is named."""
+    if run.cluster.gpu_memory_gb:
+        from nemo_amalia.cluster.check import check_memory
+
+        check_memory(run, ranks)
+
+
 def run_train(arguments: argparse.Namespace) -> int:
     """amalia train: start torchrun here, or be a rank where torchrun or Slurm already did."""
     from nemo_amalia.config.compose import compose
@@ -163,7 +171,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         sys.argv = [sys.argv[0], *arguments.overrides]
         rank_main()
         return 0
-    return launch(compose(arguments.overrides), arguments.overrides)
+    return launch(compose(arguments.overrides), arguments.overrides, [_fits_the_card])
 
 
 def run_reference(arguments: argparse.Namespace) -> int:
