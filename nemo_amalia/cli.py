@@ -163,16 +163,23 @@ def run_export(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _fits_the_card(run, ranks: int) -> None:
+    """Refuse a layout that the cluster's card cannot hold; nothing is loaded where no cluster is named."""
+    if run.cluster.gpu_memory_gb:
+        from nemo_amalia.cluster.check import check_memory
+
+        check_memory(run, ranks)
+
+
 def run_train(arguments: argparse.Namespace) -> int:
     """amalia train: start torchrun here, or be a rank where torchrun or Slurm already did."""
-    from nemo_amalia.cluster.check import check_memory
     from nemo_amalia.config.compose import compose
     from nemo_amalia.training.job_environment import inside_a_job
     from nemo_amalia.training.launch import check, default_ranks, launch
 
     if arguments.check:
         run = compose(arguments.overrides)
-        print(check(run, default_ranks(run), [check_memory]))
+        print(check(run, default_ranks(run), [_fits_the_card]))
         return 0
     if inside_a_job():
         from nemo_amalia.training.main import main as rank_main
@@ -180,7 +187,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         sys.argv = [sys.argv[0], *arguments.overrides]
         rank_main()
         return 0
-    return launch(compose(arguments.overrides), arguments.overrides, [check_memory])
+    return launch(compose(arguments.overrides), arguments.overrides, [_fits_the_card])
 
 
 def run_reference(arguments: argparse.Namespace) -> int:
