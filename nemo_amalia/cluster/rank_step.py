@@ -49,6 +49,7 @@ class RankReport:
     in_flight: int
     tiles: int
     seconds: float
+    cpu_seconds: float
 
     @property
     def total(self) -> int:
@@ -78,7 +79,7 @@ def container_of(run: RunConfig, model: AmaliaVLModelProvider) -> ConfigContaine
 def run_rank(run: RunConfig, model: AmaliaVLModelProvider, rank: int, size: int) -> RankReport:
     """One step of rank ``rank`` of ``size``: build, forward and backward of the worst packs by Megatron's schedule,
     optimizer. Whatever the modules raise comes through: that is what a dry run is for."""
-    start, live = time.time(), LiveBytes()
+    start, worked, live = time.time(), time.process_time(), LiveBytes()
     with fake_world(rank, size):
         container = container_of(run, model)
         model.initialize_model_parallel(seed=run.seed, create_gloo_process_groups=False)
@@ -92,7 +93,9 @@ def run_rank(run: RunConfig, model: AmaliaVLModelProvider, rank: int, size: int)
                 report = _step(run, container, groups, live, mode, in_flight)
         finally:
             destroy_num_microbatches_calculator()
-    return RankReport(rank=rank, in_flight=in_flight, seconds=time.time() - start, **report)
+    return RankReport(
+        rank=rank, in_flight=in_flight, seconds=time.time() - start, cpu_seconds=time.process_time() - worked, **report
+    )
 
 
 def micro_batches(run: RunConfig, size: int) -> int:

@@ -1,8 +1,8 @@
 """The micro-batch that costs a stage the most memory: full rows, with as many tiles as fit.
 
 Which image gives the most tiles for its tokens is searched among those of ordinary shape: LLaVA-NeXT cuts the padding
-of a canvas off again, so a long strip costs tiles and hardly a token. A pack of strips 12 times as long as high would
-hold several times the tiles; data/import_sources.py and the mix have none, and the plan says what was assumed.
+of a canvas off again, so a long strip costs tiles and hardly a token. A pack of strips 48 times as long as high
+holds two and a half times the tiles: the plan says what was assumed.
 """
 
 from __future__ import annotations

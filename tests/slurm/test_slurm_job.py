@@ -42,6 +42,7 @@ def undisturbed(inputs, ranks, *more):
     return metrics(place)
 
 
+@pytest.mark.slow  # 459 s on a busy machine, and once another job's end was taken for its own: to be a short form yet
 @pytest.mark.timeout(1200)
 def test_a_killed_rank_is_requeued_without_its_node(cluster, inputs, tmp_path):
     job = Job(cluster, tmp_path / "run", words_of(inputs, "data", "parallel=tp2"), tasks_per_node=1)
