@@ -16,10 +16,10 @@ PAPER = {
     "stage 3\n64, FP8": ["stage=dpo", "parallel=gpus64_node4", "precision=fp8_current", CLUSTER],
 }
 PIPELINES = {
-    "stage 2, 128 x 80 GB, TP2 x PP4": ["stage=sft", "parallel=gpus128_node8_pp4", "cluster=dgx_h100"],
-    "the same, tower_recompute=true": [
-        "stage=sft", "parallel=gpus128_node8_pp4", "parallel.tower_recompute=true", "cluster=dgx_h100"
+    "stage 2, 128 x 80 GB, TP2 x PP4": [
+        "stage=sft", "parallel=gpus128_node8_pp4", "parallel.tower_recompute=false", "cluster=dgx_h100"
     ],
+    "the same, tower_recompute=true": ["stage=sft", "parallel=gpus128_node8_pp4", "cluster=dgx_h100"],
 }  # fmt: skip
 MEMORY = {"weights": "#1f4e79", "gradients": "#4b8bbe", "optimizer": "#a7c7e7", "activations": "#d98c3f",
           "CUDA, NCCL, gaps": "#bdbdbd"}  # fmt: skip
