@@ -20,7 +20,7 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
   amalia reference --checkpoint CKPT --data DIR      log-probabilities of the reference, for stage=dpo: FILE.parquet
   amalia export --checkpoint CKPT --out DIR          Megatron checkpoint -> folder that transformers loads
   amalia plan stage=sft parallel=gpus128_node4 cluster=marenostrum5   memory, hours and cost before you queue
-  amalia dryrun stage=sft parallel=gpus128_node4 --rank all-distinct  a step of the ranks of that job, here, dataless
+  amalia dryrun stage=sft parallel=gpus128_node4 --rank all-distinct  a step of that job's ranks, on this machine
   amalia data mix stage=sft root=DIR [out=mix.yaml]  the data sets of a stage against the paper's, and their blend
   amalia data view SOURCE --assets HF --out P.html   shards as a page: tiles, tokens, loss, packs, what looks wrong
   amalia data import FORMAT SOURCE --out DIR         LLaVA json, parquet, captions, preference pairs -> shards

@@ -22,12 +22,10 @@ GREEDY_FILL = 0.82
 
 @dataclass(frozen=True)
 class Measure:
-    """Something that this trainer does. off: changes a run so that it does not; None of the run: it has no such thing.
-    hours: what is multiplied instead, where a plan knows nothing of it."""
+    """Something that this trainer does. off: changes a run so that it does not, and says whether it did before."""
 
     name: str
-    off: Callable[[RunConfig], bool] | None = None
-    hours: float = 1.0
+    off: Callable[[RunConfig], bool]
 
 
 def _bf16(run: RunConfig) -> bool:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from nemo_amalia.cluster.shape import ModelShape, TransformerShape
 
 STATISTIC = 4  # bytes of an fp32 number that a norm or a softmax keeps
-MAX_FP8_BYTES = 1
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,12 @@ def make_plan(
 ) -> Plan:
     """own: parameters of a tensor-parallel rank, counted (parameters.py); None: reckoned. packs: of an index.
 
-    Raises ValueError where cluster= names no GPU.
+    Raises ValueError where cluster= names no GPU, or the stage no number of steps.
     """
     if not run.cluster.gpu:
         raise ValueError("no GPU to reckon with: add cluster=marenostrum5 or cluster=dgx_h100 (conf/cluster)")
+    if run.stage.train_steps is None:
+        raise ValueError("stage.train_steps is not given and a plan counts hours: add stage.train_steps=N")
     own = own or split_parameters(shape, run.parallel.tensor)
     stages = memory_of(run, shape, world_size, own)
     rows = ordinary_rows(run, shape, packs)

@@ -58,7 +58,7 @@ class RankReport:
 
 
 class NoReference:
-    """Reference log-probabilities of zero: a dry run of stage dpo with reference=precomputed reads no file."""
+    """Reference log-probabilities of zero: no file is read, and with reference=in_memory no second model is built."""
 
     def log_probs(self, batch: PackedBatch, answers, inputs: dict, groups) -> torch.Tensor:
         """[2P] zeros."""

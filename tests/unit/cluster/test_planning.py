@@ -130,3 +130,5 @@ def test_search_ranks_layouts_that_fit(shape):
 def test_a_plan_without_a_cluster_says_which_there_are(shape):
     with pytest.raises(ValueError, match="cluster=marenostrum5"):
         make_plan(requested([]), shape, 1)
+    with pytest.raises(ValueError, match="stage.train_steps=N"):
+        make_plan(requested(["stage.train_steps=null", "cluster=dgx_h100"]), shape, 1)
