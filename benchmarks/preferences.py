@@ -4,8 +4,6 @@ Real runs of `amalia train`, one rank, in turn, on demo pairs; the model is rand
 parameters), so that its memory is what is measured and not the libraries'. Peak memory is of the rank's process, less
 what it has when everything is imported. SFT trains on both answers of each pair as two conversations: the same tokens
 in packs as full, images encoded once for each, as in DPO with data.share_pair_images=false.
-
-Not run yet: no figure of it is in docs.
 """
 
 import argparse
