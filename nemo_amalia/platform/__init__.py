@@ -1,7 +1,8 @@
 """Where the code runs. Only entry points import this package, before anything from ``megatron``.
 
 ``prepare()`` does next to nothing on a machine with a GPU (gpu.py); without one it activates
-:mod:`nemo_amalia.platform.cpu`, so that Megatron's own loop, schedules, optimizer and checkpoints run on Gloo. Nothing above knows which.
+:mod:`nemo_amalia.platform.cpu`, so that Megatron's own loop, schedules, optimizer and checkpoints run on Gloo. Nothing
+above knows which.
 """
 
 import os

@@ -66,5 +66,6 @@ def reason_to_skip(
     # Transformer Engine: per-tensor scales on Ada and newer, blocks on Hopper and newer.
     least = {None: (0, 0), "blockwise": (9, 0)}.get(fp8, (8, 9))
     if seen.capability < least:
-        return f"FP8 {fp8} needs compute capability {least[0]}.{least[1]}, this GPU has {'%d.%d' % seen.capability}"
+        need, has = (f"{major}.{minor}" for major, minor in (least, seen.capability))
+        return f"FP8 {fp8} needs compute capability {need}, this GPU has {has}"
     return None

@@ -22,6 +22,7 @@ def logits(checkpoint, hf_folder, out, precision="bf16", layout=None, transforme
     import torch.distributed as dist
     from gpu_model import run_of
     from megatron.core import parallel_state
+    from megatron.core.utils import unwrap_model
     from parity.test_logits import sample
 
     from nemo_amalia.training.reference_run import build_model
@@ -29,7 +30,7 @@ def logits(checkpoint, hf_folder, out, precision="bf16", layout=None, transforme
 
     run = run_of(checkpoint, f"{out}_run", layout=layout, precision=precision)
     (model,), _ = build_model(run, read_provider(checkpoint))
-    inner = model.module if hasattr(model, "module") else model
+    inner = unwrap_model(model)
     if move_newline:
         with torch.no_grad():
             inner.image_newline[0] += 1.0
@@ -44,7 +45,7 @@ def logits(checkpoint, hf_folder, out, precision="bf16", layout=None, transforme
     np.savez(f"{out}_{dist.get_rank()}.npz", *(found[number].cpu().numpy() for number in found))
     names = _names(inner, checkpoint)
     parallel_state.destroy_model_parallel()
-    return {"errors": errors, "names": names, "layers": type(inner.language_model.decoder.layers[0].mlp.linear_fc1).__name__}
+    return {"errors": errors, "names": names}
 
 
 def _errors(hf_folder, inputs, found, device, layout):
