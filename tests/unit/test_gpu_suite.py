@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from launcher import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests" / "gpu"))
@@ -110,7 +111,6 @@ def arguments(**changes):
 
 def test_the_runs_of_the_benchmark_are_accepted(tmp_path):
     from benchmarks import gpu_packs, gpu_step
-
     from nemo_amalia.config.compose import compose
     from nemo_amalia.config.validate import validate
 
@@ -140,7 +140,6 @@ def test_the_plan_of_the_slice(tmp_path):
 def test_the_packs_of_the_benchmark():
     """By the trainer's own geometry: full, mostly images, as many as the batch has."""
     from benchmarks import gpu_packs
-
     from nemo_amalia.data.image_geometry import ImageGeometry, grids_up_to
 
     geometry = ImageGeometry(384, 16, tuple(grids_up_to(12, 384)))
@@ -157,15 +156,21 @@ def test_the_packs_of_the_benchmark():
             assert [len(t) for t in tiles] == [geometry.num_tiles(*size) for size in sample.image_sizes]
 
 
-def test_compiled_helpers_are_kept(tmp_path, monkeypatch):
-    """The wheel has no Makefile: Bridge's run-time compile would end every run on a GPU."""
+def helpers(folder):
+    """In a rank, where Megatron is loaded: with a Makefile beside the compiled module, and without."""
+    from megatron.core.datasets import utils
+
     from nemo_amalia.platform import gpu
 
-    (tmp_path / "helpers_cpp.so").touch()
-    (tmp_path / "Makefile").touch()
-    utils = pytest.importorskip("megatron.core.datasets.utils")
-    monkeypatch.setattr(utils, "__file__", str(tmp_path / "utils.py"))
-    monkeypatch.setattr(utils, "compile_helpers", before := utils.compile_helpers)
-    assert not gpu.keep_compiled_helpers() and utils.compile_helpers is before
-    (tmp_path / "Makefile").unlink()
-    assert gpu.keep_compiled_helpers() and utils.compile_helpers is not before and utils.compile_helpers() is None
+    plain = utils.compile_helpers
+    utils.__file__ = f"{folder}/utils.py"
+    Path(folder, "helpers_cpp.so").touch()
+    Path(folder, "Makefile").touch()
+    with_makefile = gpu.keep_compiled_helpers() or utils.compile_helpers is not plain
+    Path(folder, "Makefile").unlink()
+    return with_makefile, gpu.keep_compiled_helpers() and utils.compile_helpers() is None
+
+
+def test_compiled_helpers_are_kept(tmp_path):
+    """The wheel has no Makefile: Bridge's run-time compile would end every run on a GPU."""
+    assert launch(helpers, 1, {"folder": str(tmp_path)}) == [(False, True)]
