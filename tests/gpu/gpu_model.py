@@ -3,17 +3,14 @@
 Heads of 64; every width, on a rank of TP 2 too, a multiple of 128, which FP8 in blocks asks for; rows of 512 tokens.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import tiny_hf
-from fixed_batches import FixedBatches
 
 SEQ_LENGTH = 512
 # A weight's spread for this width: 0.2, as tests/tiny_hf.py has it for a width of 64, would make attention all but
 # one-hot, and one-hot attention turns bf16's rounding into other tokens.
 SPREAD = 0.06
-IMAGE_ID = 3
 
 
 def write_hf(folder: Path) -> Path:
@@ -24,24 +21,6 @@ def write_hf(folder: Path) -> Path:
     vision = tiny_hf.vision_config(hidden_size=128, intermediate_size=256, num_attention_heads=2)
     config = tiny_hf.llava_config(text=text, vision=vision)
     return tiny_hf.llava_next(folder, dtype=torch.bfloat16, config=config, spread=SPREAD)
-
-
-@dataclass
-class LongerBatches(FixedBatches):
-    """tests/fixed_batches.py in rows of SEQ_LENGTH; segments in multiples of 4, which CP 2 needs."""
-
-    def batch(self, group):
-        collate = self.collator(SEQ_LENGTH, 4, packing=True)
-        return collate([sample for sample, _ in group], [tiles for _, tiles in group])
-
-
-def batches() -> LongerBatches:
-    """The stream that every run of these tests reads."""
-    from nemo_amalia.data.image_geometry import ImageGeometry
-
-    pinpoints = tuple((height, width) for height, width in tiny_hf.grids())
-    geometry = ImageGeometry(tiny_hf.TILE, tiny_hf.PATCH, pinpoints)
-    return LongerBatches(vocabulary=260, image_token_id=IMAGE_ID, geometry=geometry)
 
 
 def run_of(checkpoint: str, folder: str, *, layout: dict | None = None, precision: str = "bf16", steps: int = 10):
@@ -63,12 +42,13 @@ def run_of(checkpoint: str, folder: str, *, layout: dict | None = None, precisio
 
 def train(checkpoint: str, folder: str, cases: dict) -> dict:
     """In each rank: runs of the real loop, one after the other. Losses and gradient norms by case, and the layers."""
+    from gpu_batches import batches
+    from training_runs import train_fixed
+
     from nemo_amalia.config.validate import validate
 
     found = {}
     for name, options in cases.items():
-        from training_runs import train_fixed
-
         run = run_of(checkpoint, f"{folder}/{name.replace(' ', '_')}", **options)
         validate(run, _world())
         metrics = train_fixed(run, dataset=batches())
