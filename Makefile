@@ -3,7 +3,7 @@ PY := .venv/bin/python
 TWO_FILES := -n 2 --dist loadfile # of tests at a time: most wait for one rank, and there are two cores
 TEST_ENV := CUDA_VISIBLE_DEVICES= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: setup demo demo-base bench-fp8 test test-all check clean
+.PHONY: setup demo demo-base bench-fp8 test test-all test-gpu bench-gpu check clean
 
 setup: .venv/.ready
 
@@ -24,6 +24,13 @@ test: setup
 
 test-all: setup
 	$(TEST_ENV) $(PY) -m pytest $(TWO_FILES) --durations=20 -m "not gpu" tests
+
+# Every visible GPU is used; a test that needs more is skipped by name. Never run on a GPU yet (docs/gpu.md).
+test-gpu: setup
+	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(PY) -m pytest -v -rs --timeout=1800 --durations=10 -m gpu tests/gpu
+
+bench-gpu: setup
+	$(PY) -m benchmarks.gpu_step
 
 check: setup
 	.venv/bin/ruff check .

@@ -89,14 +89,14 @@ def text_config(**changes):
     return LlamaConfig(**{**values, **changes})
 
 
-def _randomise(model, seed: int) -> None:
+def _randomise(model, seed: int, spread: float = INITIALIZER_RANGE) -> None:
     """Random values everywhere, norms and biases too: ones and zeros would hide a swapped or forgotten tensor."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator) * INITIALIZER_RANGE
+            noise = torch.randn(parameter.shape, generator=generator) * spread
             is_norm = "norm" in name and name.endswith("weight")
             parameter.copy_(1 + noise if is_norm else noise)
 
@@ -173,13 +173,13 @@ def llava_config(text=None, vision=None, **changes):
     return LlavaNextConfig(**{**values, **changes})
 
 
-def llava_next(folder: Path, *, seed: int = 2, dtype=None, config=None) -> Path:
+def llava_next(folder: Path, *, seed: int = 2, dtype=None, config=None, spread: float = INITIALIZER_RANGE) -> Path:
     """A LlavaNextForConditionalGeneration folder with processor and tokenizer, as transformers 5 writes it."""
     from transformers import GenerationConfig, LlavaNextForConditionalGeneration
 
     config = config or llava_config()
     model = LlavaNextForConditionalGeneration(config)
-    _randomise(model, seed)
+    _randomise(model, seed, spread)
     model.generation_config = GenerationConfig(bos_token_id=1, eos_token_id=2, pad_token_id=0, do_sample=False)
     (model.to(dtype) if dtype else model).save_pretrained(folder)
     processor(tokenizer(), config.image_grid_pinpoints).save_pretrained(folder)

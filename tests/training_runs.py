@@ -69,6 +69,7 @@ def train_fixed(run, *, save=False, packs=8, callbacks=(), dataset=None, convers
     """
     import os
 
+    import torch
     import torch.distributed as dist
     from fixed_batches import FixedBatches
     from fixed_pairs import FixedPairs
@@ -77,11 +78,12 @@ def train_fixed(run, *, save=False, packs=8, callbacks=(), dataset=None, convers
     from nemo_amalia.training.console import Console
     from nemo_amalia.training.run import prepare_run
 
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
     if not dist.is_initialized():
-        dist.init_process_group("gloo")
+        dist.init_process_group(backend)
     rank = int(os.environ["RANK"])
     Path(run.run_dir).mkdir(parents=True, exist_ok=True)
-    container, step, ours = prepare_run(run, Console(run.run_dir, rank), "gloo")
+    container, step, ours = prepare_run(run, Console(run.run_dir, rank), backend)
     fixed = FixedPairs if run.stage.name == "dpo" and not conversations else FixedBatches
     container.dataset = dataset or fixed(
         packs=packs,

@@ -192,7 +192,10 @@ def _build_pipeline(device: str, num_threads: int):
     @pipeline_def(batch_size=DALI_BATCH, num_threads=num_threads, device_id=device_id, prefetch_queue_depth=1)
     def decode():
         encoded = fn.external_source(name="encoded", dtype=types.UINT8, ndim=1)
-        return fn.decoders.image(encoded, device=device, output_type=types.RGB, adjust_orientation=False)
+        # Fancy upsampling of chroma is what Pillow, and DALI's own CPU decoder, do; nvJPEG repeats it unless asked.
+        return fn.decoders.image(
+            encoded, device=device, output_type=types.RGB, adjust_orientation=False, jpeg_fancy_upsampling=True
+        )
 
     pipeline = decode()
     pipeline.build()

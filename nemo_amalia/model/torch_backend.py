@@ -59,6 +59,13 @@ class TorchNorm(torch.nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return _normalise(x, self.weight, self.bias, self.config, self.eps)
 
+    def get_extra_state(self) -> None:
+        """Nothing, under a name: Transformer Engine's norm asks a checkpoint for ``_extra_state`` (ops/op.py), and a
+        distributed checkpoint without it does not load. Megatron-Core's linears do the same for its linears."""
+
+    def set_extra_state(self, state) -> None:
+        """Transformer Engine's FP8 scales, which a norm has no use for."""
+
 
 class TorchLayerNormColumnParallelLinear(ColumnParallelLinear):
     """Norm, then column-parallel linear; names as Transformer Engine's fused LayerNormLinear.

@@ -1,7 +1,8 @@
 """Where the code runs. Only entry points import this package, before anything from ``megatron``.
 
-``prepare()`` does nothing on a machine with a GPU; without one it activates :mod:`nemo_amalia.platform.cpu`,
-so that Megatron's own loop, schedules, optimizer and checkpoints run on Gloo. Nothing above knows which.
+``prepare()`` does next to nothing on a machine with a GPU (gpu.py); without one it activates
+:mod:`nemo_amalia.platform.cpu`, so that Megatron's own loop, schedules, optimizer and checkpoints run on Gloo. Nothing
+above knows which.
 """
 
 import os
@@ -32,6 +33,9 @@ def prepare() -> str:
     for name, value in environment(threads=int(os.environ.get("OMP_NUM_THREADS", 1))).items():
         os.environ.setdefault(name, value)
     if has_gpu():
+        from nemo_amalia.platform import gpu
+
+        gpu.keep_compiled_helpers()
         return "nccl"
     from nemo_amalia.platform import cpu
 
