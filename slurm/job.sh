@@ -115,8 +115,13 @@ preflight() { # WORD...: one look at the words and files for all ranks, then at 
   in_step -- "${site_amalia[@]}" doctor --cluster --run-dir "$run_dir"
 }
 
-first_failure() { # the step's first task that ended badly: srun names it before it ends the others
-  tail -c "+$step_from" "$log" | grep -m1 -E '^srun: error: [^ ]+: tasks? [0-9,-]+: ' | sed 's/^srun: error: //'
+first_failure() { # the task that ended the step. srun names tasks as their ends reach it, not as they happened, so that
+  # who lost a peer (76) or was ended by srun itself (Terminated) comes after who did not.
+  local failures not
+  failures=$(tail -c "+$step_from" "$log" | grep -E '^srun: error: [^ ]+: tasks? [0-9,-]+: ' | sed 's/^srun: error: //')
+  for not in 'exit code 76$|: Terminated$' ': Terminated$' '^$'; do
+    grep -v -m1 -E "$not" <<<"$failures" && return
+  done
 }
 
 is_current() { # neither cancelled nor, after the loss of a node, replaced by a later start
@@ -171,7 +176,8 @@ finish() { # after the last step of this start: done, stopped, refused or broken
     say "start $((attempt + 1)) failed: ${first:-srun ended with code $rc}"
     # The message once more, where it is read; of a task that was killed there is none, only its peers complain.
     [[ $first == *"exit code"* ]] && tail -c "+$step_from" "$log" | grep -m1 '^error: '
-    [[ $first =~ ^([A-Za-z0-9._-]+):\ task ]] && node=${BASH_REMATCH[1]}
+    # Where everybody only lost somebody, no node is to blame.
+    [[ $first != *"exit code 76" && $first =~ ^([A-Za-z0-9._-]+):\ task ]] && node=${BASH_REMATCH[1]}
   fi
   if (($(starts_without_progress) >= ${AMALIA_ATTEMPTS:-3})); then
     say "given up: $(starts_without_progress) starts in a row saved nothing new after step $(saved_step)"

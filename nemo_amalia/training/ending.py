@@ -9,9 +9,10 @@ import time
 FAILED = 1
 REFUSED = 2  # a ValueError: the same command would end so again, and a batch script does not requeue it
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: a signal, the checkpoint is saved, the same command goes on
+PEER_LOST = 76  # it ended because another rank had: a batch script looks for that one, and excludes its node
 PEER_PATIENCE = 5.0  # seconds
 # What Gloo, NCCL and torch's store say when another rank is gone.
-_PEER_LOST = (
+_WORDS_OF_A_LOST_PEER = (
     "closed by peer",
     "reset by peer",
     "Broken pipe",
@@ -28,14 +29,20 @@ def code_of(error: BaseException) -> int:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     from nemo_amalia.data.workers import WorkerLostError
 
+    if _lost_a_peer(error):
+        return PEER_LOST
     # A lost data worker is the machine's doing more often than the user's: worth another start.
     return REFUSED if isinstance(error, ValueError) and not isinstance(error, WorkerLostError) else FAILED
 
 
 def let_the_culprit_speak(error: BaseException) -> None:
     """Wait a moment where ``error`` is about another rank: its own message, and its node, are to come first."""
-    if any(words in str(error) for words in _PEER_LOST):
+    if _lost_a_peer(error):
         time.sleep(PEER_PATIENCE)
+
+
+def _lost_a_peer(error: BaseException) -> bool:
+    return any(words in str(error) for words in _WORDS_OF_A_LOST_PEER)
 
 
 def stop_on_usr1() -> None:

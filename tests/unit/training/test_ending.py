@@ -9,7 +9,7 @@ import time
 import pytest
 
 from nemo_amalia.data.workers import WorkerLostError
-from nemo_amalia.training.ending import FAILED, PEER_PATIENCE, REFUSED, STOPPED, code_of, let_the_culprit_speak
+from nemo_amalia.training.ending import FAILED, PEER_LOST, PEER_PATIENCE, REFUSED, STOPPED, code_of, let_the_culprit_speak
 from nemo_amalia.training.job_environment import inside_a_job, restart_patience, slurm_environment
 from nemo_amalia.training.one_run import claim
 
@@ -56,6 +56,7 @@ def test_a_batch_script_is_no_rank_and_a_task_of_srun_is(monkeypatch):
 def test_codes():
     assert code_of(ValueError("a layout")) == REFUSED
     assert code_of(RuntimeError("NCCL")) == FAILED and code_of(WorkerLostError("killed")) == FAILED
+    assert code_of(RuntimeError("[gloo] Connection closed by peer [10.0.0.1]:4711")) == PEER_LOST
     assert code_of(SystemExit(STOPPED)) == STOPPED and code_of(SystemExit()) == 0 and code_of(SystemExit("why")) == 1
 
 
