@@ -250,9 +250,9 @@ def run_status(arguments: argparse.Namespace) -> int:
 def run_doctor(arguments: argparse.Namespace) -> int:
     """amalia doctor."""
     if arguments.cluster:
-        from nemo_amalia.cluster.doctor_cluster import examine_cluster
+        from nemo_amalia.cluster.doctor_cluster import run_rank
 
-        return examine_cluster(arguments.run_dir)
+        run_rank(arguments.run_dir)
     from nemo_amalia.cluster.doctor import examine
 
     return examine(container=arguments.container)

@@ -16,7 +16,7 @@ import uuid
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from nemo_amalia.cluster.requirements import CONTAINER_ONLY, installed_version, requirements
 from nemo_amalia.training.ending import FAILED, REFUSED
@@ -44,6 +44,18 @@ class NodeFacts:
     gpu: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     fault: str = ""
+
+
+def run_rank(run_dir: Path | None) -> NoReturn:
+    """A rank from here to its end, with ``examine_cluster``'s exit code. Raises ValueError outside of srun or torchrun.
+
+    An orderly exit would take down Gloo's threads while peers still answer, which now and then aborts the process (seen
+    on Slurm: "terminate called without an active exception") and would have a good node excluded.
+    """
+    code = examine_cluster(run_dir)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def examine_cluster(run_dir: Path | None) -> int:

@@ -43,13 +43,16 @@ def run_rank(values, work=train_rank, settle=None) -> None:
         validate(run, world)
         work(run, console, prepare())
     except BaseException as error:
-        traceback.print_exc()
-        sys.stderr.flush()
-        let_the_culprit_speak(error)
-        if code_of(error) not in (0, STOPPED):
-            console.fail(error)
-        # Peers may hang in a collective with us, and an orderly exit would join them: leave at once.
-        os._exit(code_of(error))
+        code = code_of(error)
+        try:
+            traceback.print_exc()
+            sys.stderr.flush()
+            let_the_culprit_speak(error)
+            if code not in (0, STOPPED):
+                console.fail(error)
+        finally:  # torch raises here, too, when a data worker of ours is ended meanwhile
+            # Peers may hang in a collective with us, and an orderly exit would join them: leave at once.
+            os._exit(code)
 
 
 def main(work=train_rank, settle=None) -> None:

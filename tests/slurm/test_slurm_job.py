@@ -42,15 +42,15 @@ def undisturbed(inputs, ranks, *more):
     return metrics(place)
 
 
-@pytest.mark.slow  # 459 s on a busy machine, and once another job's end was taken for its own: to be a short form yet
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(900)
 def test_a_killed_rank_is_requeued_without_its_node(cluster, inputs, tmp_path):
+    """The short form: one disturbance, two starts of a rank on each of two nodes."""
     job = Job(cluster, tmp_path / "run", words_of(inputs, "data", "parallel=tp2"), tasks_per_node=1)
     job.until_step(SAVE_EVERY + 1)
     job.kill_rank(1)
     job.until_requeued()
     assert "[doctor] 2 ranks on 2 nodes, no GPU" in job.said() and "Gloo (no GPU was checked)" in job.said()
-    assert "start 1 failed: n2: task 1: Killed" in job.said()
+    assert "start 1 failed: n2: task 1: Killed" in job.said(), job.said()
     assert job.cluster.job(job.number)["ExcNodeList"] == "n2"
     assert job.until_ended() == "COMPLETED", job.said()
     assert f"resumed after step {SAVE_EVERY}" in job.said() and "on n[1,3]" in job.said()
