@@ -9,7 +9,15 @@ import time
 import pytest
 
 from nemo_amalia.data.workers import WorkerLostError
-from nemo_amalia.training.ending import FAILED, PEER_LOST, PEER_PATIENCE, REFUSED, STOPPED, code_of, let_the_culprit_speak
+from nemo_amalia.training.ending import (
+    FAILED,
+    PEER_LOST,
+    PEER_PATIENCE,
+    REFUSED,
+    STOPPED,
+    code_of,
+    let_the_culprit_speak,
+)
 from nemo_amalia.training.job_environment import inside_a_job, restart_patience, slurm_environment
 from nemo_amalia.training.one_run import claim
 
