@@ -26,7 +26,8 @@ ALIGNMENT_SAMPLES, SFT_SAMPLES, PAIRS = 3900, 7000, 720
 QUESTIONS, DRAWINGS = 500, 100  # held out
 MAX_TILES = 4
 MARK = ".demo"  # in a folder that the next demo may empty
-LAPTOP = ["parallel=tp2", "precision=fp32", "launch.ranks=2", "data=demo", "checkpoint.save_interval=1000"]
+LAPTOP = ["precision=fp32", "data=demo", "checkpoint.save_interval=1000"]
+TWO_RANKS, ONE_RANK = ["parallel=tp2", "launch.ranks=2"], ["parallel=single", "launch.ranks=1"]
 #: Two ranks on Gloo wherever this runs: on a machine with one GPU they would both want it.
 ENVIRONMENT = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
 STACK = ("torch", "megatron-core", "megatron-bridge", "megatron-energon", "nvidia-dali-cuda130", "transformers")
@@ -81,7 +82,7 @@ class Demo:
     def train(self, stage: str, checkpoint: Path, data: Path) -> list[str]:
         """One stage on two ranks."""
         words = [f"stage={stage}_demo", f"model.checkpoint={checkpoint}", f"data.path={data}"]
-        return self.amalia("train", *words, f"run_dir={self.folder / stage}", *LAPTOP)
+        return self.amalia("train", *words, f"run_dir={self.folder / stage}", *LAPTOP, *TWO_RANKS)
 
     def answer(self, model: Path, when: str) -> list[str]:
         """Ask the held-out questions of an exported folder, with plain transformers."""
@@ -119,15 +120,16 @@ class Demo:
         self.step("alignment", "stage 1: connector, thumbnails, captions", stage1)
         stage2 = self.train("sft", f / "alignment" / "checkpoints", f / "data" / "sft")
         self.step("sft", "stage 2: everything, tiles, packs", stage2)
-        self.export_and_ask("sft", f / "hf_sft", "sft")
         self.prefer()
         self.export_and_ask("dpo", f / "hf", "after")
 
     def prefer(self) -> None:
-        """Stage 3: the reference's log-probabilities once, then DPO on the pairs."""
+        """Stage 3: the reference's log-probabilities once, on one rank beside the questions, then DPO on the pairs."""
         start, pairs = self.folder / "sft" / "checkpoints", self.folder / "data" / "pairs"
-        words = ["--checkpoint", start, "--data", pairs, "stage=dpo_demo", *LAPTOP]
-        self.step("reference", "the reference's log-probabilities of the pairs", self.amalia("reference", *words))
+        words = ["--checkpoint", start, "--data", pairs, "stage=dpo_demo", *LAPTOP, *ONE_RANK]
+        reference = self.amalia("reference", *words)
+        with self.beside("reference", "the reference's log-probabilities of the pairs", reference):
+            self.export_and_ask("sft", self.folder / "hf_sft", "sft")
         self.step("dpo", "stage 3: pt-PT answers over pt-BR ones", self.train("dpo", start, pairs))
 
     def export_and_ask(self, stage: str, out: Path, when: str) -> None:
