@@ -1,6 +1,6 @@
 # Two commands first: `make demo` and `make test`. Both call `make setup`, and both run on the CPU, GPU or not.
 PY := .venv/bin/python
-TWO_FILES := -n 2 --dist loadfile # of tests at a time: most wait for one rank, and there are two cores
+TWO_FILES := -n 2 --dist loadfile --no-loadscope-reorder # at a time: most tests wait for one rank; long files come first
 TEST_ENV := CUDA_VISIBLE_DEVICES= TORCHDYNAMO_DISABLE=1 OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .PHONY: setup demo demo-base bench-fp8 test test-all test-gpu bench-gpu check clean

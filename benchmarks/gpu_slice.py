@@ -18,7 +18,9 @@ def train_slice(words: list[str], backend: str) -> None:
 
     from benchmarks.gpu_stream import SlicePacks
     from nemo_amalia.cluster.architecture import provider_of
-    from nemo_amalia.config.validate import segment_multiple, validate
+    from nemo_amalia.config.validate import segment_multiple
+    from nemo_amalia.config.validate_layout import validate_layout
+    from nemo_amalia.config.validate_precision import validate_precision
     from nemo_amalia.training.callbacks import Progress
     from nemo_amalia.training.console import Console
     from nemo_amalia.training.container import build_container
@@ -28,7 +30,8 @@ def train_slice(words: list[str], backend: str) -> None:
     run = compose(words)
     console = Console(run.run_dir, int(os.environ["RANK"]))
     console.redirect_libraries()
-    validate(run, int(os.environ["WORLD_SIZE"]))
+    validate_precision(run)  # not validate(): there is neither a checkpoint nor a data folder
+    validate_layout(run, int(os.environ["WORLD_SIZE"]))
     model = provider_of(run)
     container = build_container(run, model, Path(run.run_dir), backend)
     container.model.perform_initialization = True

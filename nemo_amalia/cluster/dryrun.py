@@ -110,10 +110,11 @@ def table(run: RunConfig, shape: ModelShape, world_size: int, results: Sequence[
 
 def _line(report: RankReport, planned: StageMemory, card: float) -> str:
     c = report.coordinates
+    has = f"{card:.1f}" if card else "-"
     parts = (report.weights, report.gradients, report.optimizer)
     return (
         f"{report.rank:>5} {c['pp']:>4}/{c['tp']}/{c['cp']}/{c['dp']:<5} {report.parameters:>14,} "
         f"{parts[0] / GIB:>8.2f} {parts[1] / GIB:>7.2f} {parts[2] / GIB:>7.2f} {report.activations / GIB:>7.2f} "
-        f"{report.total / GIB:>7.2f} {planned.total / GIB:>7.2f} {card or float('nan'):>6.1f} "
+        f"{report.total / GIB:>7.2f} {planned.total / GIB:>7.2f} {has:>6} "
         f"{report.in_flight:>6} {report.tiles:>6} {report.seconds:>5.0f}"
     )

@@ -112,29 +112,32 @@ def arguments(**changes):
 def test_the_runs_of_the_benchmark_are_accepted(tmp_path):
     from benchmarks import gpu_packs, gpu_step
     from nemo_amalia.config.compose import compose
-    from nemo_amalia.config.validate import validate
+    from nemo_amalia.config.validate_layout import validate_layout
+    from nemo_amalia.config.validate_precision import validate_precision
 
     folder = gpu_packs.write_architecture(tmp_path / "slice", 4)
     for tensor, gpus in ((1, 1), (1, 8), (2, 8)):
         for precision in gpu_step.PRECISIONS:
             words = gpu_step.words_of(arguments(tensor=tensor), precision, folder, tmp_path / "run")
-            validate(compose(words), gpus)
+            run = compose(words)
+            validate_precision(run)
+            validate_layout(run, gpus)
             started = gpu_step.command(gpus, words)
             assert started[4:7] == [f"--nproc-per-node={gpus}", "-m", "benchmarks.gpu_slice"]
 
 
 def test_the_plan_of_the_slice(tmp_path):
-    """A tenth of the layers and the same tower: less work than the whole model, and more than a tenth."""
+    """A few layers and the same tower: on a card of 80 GB, less work than the whole model, and more than a tenth."""
     from benchmarks import gpu_packs, gpu_step
 
     flops = {}
-    for layers in (4, None):
+    for layers in (gpu_step.LAYERS, None):
         folder = gpu_packs.write_architecture(tmp_path / str(layers), layers)
         words = gpu_step.words_of(arguments(), "bf16", folder, tmp_path / "run")
         figures, flops[layers], gib = gpu_step.planned(words, 1)
         assert figures.mfu == pytest.approx(flops[layers] / figures.seconds / 989.4e12)
         assert layers is None or gib < 79
-    assert flops[None] / 10.5 < flops[4] < flops[None] / 2
+    assert flops[None] / 10.5 < flops[gpu_step.LAYERS] < flops[None] / 2
 
 
 def test_the_packs_of_the_benchmark():
