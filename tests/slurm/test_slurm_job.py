@@ -60,7 +60,7 @@ def test_a_killed_rank_is_requeued_without_its_node(cluster, inputs, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_signal_time_limit_and_a_lost_node(cluster, inputs, tmp_path):
-    """2 nodes x 2 tasks; three disturbances, four starts (10 minutes). A rank is frozen while the slow half of each goes on."""
+    """2 nodes x 2 tasks, three disturbances, four starts: 10 minutes. A rank is frozen in the slow half of each."""
     words = words_of(inputs, "data", "parallel=tp2")
     options = ["--time=60", "--signal=B:USR1@60"]
     job = Job(cluster, tmp_path / "run", words, tasks_per_node=2, options=options, preflight=False)
