@@ -52,6 +52,8 @@ def run_local(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], 
                 logging_dir=_logs(folder, phase, tasks),
                 skip_completed=False,  # our own files say what is done, whatever the number of tasks
             )
+            if isinstance(phase, Finish):
+                say("checking all counts and writing the shards")
             live = folder.stage(stages[phase.index]).path / "live" if isinstance(phase, Make) else None
             with _watched(live if executor.workers > 1 else None):
                 executor.run()
