@@ -58,8 +58,8 @@ def checked(conf: Any, library: Any) -> Any:
 
 
 def _without_plugins() -> None:
-    """Hydra looks for plugins and would find the storage client that Energon brings: 1.3 s of imports, for launchers and
-    search paths that nothing here uses.
+    """Hydra looks for plugins and would find the storage client that Energon brings: 1.3 s of imports, for launchers
+    and search paths that nothing here uses.
     """
     if "hydra_plugins" not in sys.modules:
         sys.modules["hydra_plugins"] = types.ModuleType("hydra_plugins")

@@ -62,7 +62,10 @@ def test_kill_nine_loses_nothing_and_repeats_little(tmp_path):
     with CountingServer() as server:
         said = finish(command(tmp_path, "whole", server, workers=1), tmp_path / "whole.log")
         assert server.calls.total() == CALLS, "an undisturbed run asks everything once"
-        assert f"ask_twice                {RECORDS} in = {RECORDS - DROPPED} out + {DROPPED} dropped (seven {DROPPED})" in said
+        assert (
+            f"ask_twice                {RECORDS} in = {RECORDS - DROPPED} out + {DROPPED} dropped (seven {DROPPED})"
+            in said
+        )
     expected = shards(tmp_path / "whole-out")
     assert len(expected) == 4
 

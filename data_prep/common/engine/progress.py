@@ -21,7 +21,7 @@ BAR = 20  # characters
 
 @dataclass
 class StageState:
-    """A stage now. records: None before it is planned. rate: records a second of the tasks that run. barrier: of before."""
+    """A stage now. records: None before it is planned. rate: records a second of running tasks. barrier: its own."""
 
     name: str
     records: int | None
