@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from counted_pipeline import CountingServer
 
+from nemo_amalia.data.totals import scan
+
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS, CALLS = 400, 800
 DROPPED = RECORDS // 10
@@ -66,6 +68,7 @@ def test_kill_nine_loses_nothing_and_repeats_little(tmp_path):
             f"ask_twice                {RECORDS} in = {RECORDS - DROPPED} out + {DROPPED} dropped (seven {DROPPED})"
             in said
         )
+    assert not scan(tmp_path / "whole-out").refused, "training takes every sample"
     expected = shards(tmp_path / "whole-out")
     assert len(expected) == 4
 

@@ -81,8 +81,9 @@ class Reader:
             total.add(ledger)
         open_chunks = {}
         for task in live:
-            if task["chunk"] not in sealed and task["ledger"] and task["state"] in ("running", "failed"):
-                open_chunks[task["chunk"]] = Ledger.from_json(task["ledger"])
+            for chunk, ledger in task["open"].items():
+                if int(chunk) not in sealed:
+                    open_chunks[int(chunk)] = Ledger.from_json(ledger)
             self._count(state, task)
         for ledger in open_chunks.values():
             total.add(ledger)
