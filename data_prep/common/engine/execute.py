@@ -125,6 +125,8 @@ def _sbatch(settings: Any) -> dict[str, str]:
     options = {"kill-on-invalid-dep": "yes", "open-mode": "append"}
     if settings.signal_seconds:
         options["signal"] = f"USR1@{settings.signal_seconds}"
+    if settings.account:
+        options["account"] = settings.account
     return options | OmegaConf.to_container(settings.sbatch)
 
 

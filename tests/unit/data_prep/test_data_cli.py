@@ -48,8 +48,8 @@ def test_every_data_set_composes_for_both_executors():
     assert "base_text" in names()
     for name in names():
         assert compose(name, []).name == name
-        slurm = compose(name, ["executor=slurm", "executor.partition=acc", "executor.sbatch={account: x}"])
-        assert slurm.executor.name == "slurm" and slurm.executor.sbatch.account == "x"
+        slurm = compose(name, ["executor=slurm", "executor.partition=acc", "+executor.sbatch.constraint=highmem"])
+        assert slurm.executor.name == "slurm" and slurm.executor.sbatch.constraint == "highmem"
 
 
 def test_help_and_errors_come_without_heavy_imports():
