@@ -100,7 +100,7 @@ def evidence(text: str, scale: Scale | None = None) -> Verdict:
         return Verdict(UNKNOWN, 0.0)
     spans = [match.span() for match in TOKEN.finditer(low)]
     found = list(_lexical(text, tokens, letters, spans, known))
-    found += _grammatical(letters, spans)
+    found += _grammatical(text, letters, spans)
     return _judge(low, _without_nested(found), scale or default_scale())
 
 
@@ -121,12 +121,21 @@ def _lexical(text, tokens, letters, spans, known):
             yield Evidence(spans[start][0], spans[end - 1][1], entry.rule, entry.explanation, entry.variety, strength)
 
 
-def _grammatical(letters, spans):
+def _grammatical(text, letters, spans):
     pattern, rules = _grammar()
     for match in pattern.finditer(letters):
         variety, strength, explanation = rules[match.lastgroup]
         start, end = spans[match.start()][0], spans[match.end() - 1][1]
+        if match.lastgroup.endswith("_possessive") and _is_title(text, letters, spans, match.end() - 1):
+            continue
         yield Evidence(start, end, match.lastgroup, explanation, variety, strength)
+
+
+def _is_title(text: str, letters: str, spans: list, index: int) -> bool:
+    """Whether the possessive at `index` belongs to a name or a title (Nossa Senhora, Sua Santidade)."""
+    after = spans[index + 1][0] if index + 1 < len(spans) else None
+    inside = index > 0 and letters[index - 1] != "."
+    return inside and text[spans[index][0]].isupper() or after is not None and text[after].isupper()
 
 
 def _matches(wanted: tuple, tokens: list) -> bool:
