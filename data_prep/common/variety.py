@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from data_prep.common.variety_lexicon import BRAZILIAN, PORTUGUESE, WINDOW, Entry, Guard, rows
+from data_prep.common.variety_lexicon import BRAZILIAN, PORTUGUESE, Entry, rows, same
 from data_prep.common.variety_words import TOKEN, Words
 
 UNKNOWN = "unknown"
@@ -68,19 +68,26 @@ def default_scale() -> Scale:
     return Scale.of(OmegaConf.load(CONFIG).lexical)
 
 
-@lru_cache(maxsize=1)
-def words() -> Words:
-    """The lexicon, read once a process."""
-    return Words()
+class _Rules(NamedTuple):
+    """The lexicon; the letters that a grammar rule can begin with; the rules that begin with each; what a rule says."""
+
+    words: Words
+    starts: re.Pattern
+    by_letter: dict[str, re.Pattern]
+    said: dict[str, tuple[str, str, str]]
 
 
 @lru_cache(maxsize=1)
-def _grammar() -> tuple[re.Pattern, dict[str, tuple[str, str, str]]]:
-    """(one expression of all rules over letters, rule -> (variety, strength, explanation))."""
-    rules = list(rows("grammar"))
-    # One alternative a rule; a rule's own branches are kept together by its group.
-    pattern = re.compile("|".join(f"(?P<{name}>{rule})" for name, _, _, rule, _ in rules))
-    return pattern, {name: (variety, strength, text) for name, variety, strength, _, text in rules}
+def rules() -> _Rules:
+    """Lists and rules, read once a process (about 0.1 s)."""
+    by_letter: dict[str, list[str]] = {}
+    said = {}
+    for name, variety, strength, starts, pattern, explanation in rows("grammar"):
+        said[name] = (variety, strength, explanation)
+        for letter in starts:
+            by_letter.setdefault(letter, []).append(f"(?P<{name}>{pattern})")
+    compiled = {letter: re.compile("|".join(patterns)) for letter, patterns in by_letter.items()}
+    return _Rules(Words(), re.compile(f"[{''.join(compiled)}]"), compiled, said)
 
 
 def evidence(text: str, scale: Scale | None = None) -> Verdict:
@@ -88,47 +95,63 @@ def evidence(text: str, scale: Scale | None = None) -> Verdict:
 
     Text without evidence is "unknown" with score 0. The same form of a rule counts once, however often it stands there.
     """
-    lexicon = words()
+    lexicon, starts, by_letter, said = rules()
     low = text.lower()
     if len(low) != len(text):  # a few capitals (İ) grow: keep offsets
         low = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
     tokens = TOKEN.findall(low)
     letters = "".join([lexicon[token] for token in tokens])
     known = lexicon.entries_of
-    pattern, _ = _grammar()
-    if known.keys().isdisjoint(tokens) and not pattern.search(letters):
+    words = [i for i, token in enumerate(tokens) if token in known]
+    matches = []
+    end = 0
+    for start in starts.finditer(letters):
+        at = start.start()
+        if at >= end and (match := by_letter[letters[at]].match(letters, at)):
+            matches.append(match)
+            end = match.end()
+    if not words and not matches:
         return Verdict(UNKNOWN, 0.0)
-    spans = [match.span() for match in TOKEN.finditer(low)]
-    found = list(_lexical(text, tokens, letters, spans, known))
-    found += _grammatical(text, letters, spans)
-    return _judge(low, _without_nested(found), scale or default_scale())
+    spans = _spans(low, tokens)
+    found = _lexical(text, tokens, letters, spans, [(i, entry) for i in words for entry in known[tokens[i]]])
+    for match in matches:
+        first, last = match.start(), match.end() - 1
+        if not (match.lastgroup.endswith("_possessive") and _is_title(text, letters, spans, last)):
+            variety, strength, explanation = said[match.lastgroup]
+            found.append(Evidence(spans[first][0], spans[last][1], match.lastgroup, explanation, variety, strength))
+    return _judge(low, _without_nested(found) if len(found) > 1 else found, scale or default_scale())
 
 
-def _lexical(text, tokens, letters, spans, known):
-    for index, token in enumerate(tokens):
-        for entry in known.get(token, ()):
-            start = index - entry.anchor
-            end = start + len(entry.tokens)
-            if start < 0 or (len(entry.tokens) > 1 and not _matches(entry.tokens, tokens[start:end])):
-                continue
-            capital = text[spans[index][0]].isupper()
-            if entry.guard and not _allowed(entry.guard, tokens, start, end, letters, capital):
-                continue
-            name = capital and len(entry.tokens) == 1 and not (entry.guard and entry.guard.capital)
-            strength = entry.strength
-            if name and start and letters[start - 1] != "." and not text[spans[index][0] : spans[index][1]].isupper():
-                strength = STRENGTHS[min(STRENGTHS.index(strength) + 1, len(STRENGTHS) - 1)]
-            yield Evidence(spans[start][0], spans[end - 1][1], entry.rule, entry.explanation, entry.variety, strength)
+def _spans(low: str, tokens: list[str]) -> list[tuple[int, int]]:
+    """Where the tokens are; what TOKEN skips begins no token, so that the next occurrence is the token's own."""
+    spans, end = [], 0
+    for token in tokens:
+        start = low.find(token, end)
+        end = start + len(token)
+        spans.append((start, end))
+    return spans
 
 
-def _grammatical(text, letters, spans):
-    pattern, rules = _grammar()
-    for match in pattern.finditer(letters):
-        variety, strength, explanation = rules[match.lastgroup]
-        start, end = spans[match.start()][0], spans[match.end() - 1][1]
-        if match.lastgroup.endswith("_possessive") and _is_title(text, letters, spans, match.end() - 1):
+def _lexical(text: str, tokens: list, letters: str, spans: list, candidates: list[tuple[int, Entry]]) -> list[Evidence]:
+    """The candidates (index of the token, entry) whose other tokens and guard agree with their neighbours."""
+    found = []
+    for index, entry in candidates:
+        start = index - entry.anchor
+        end = start + len(entry.tokens)
+        if end - start > 1 and (start < 0 or not same(entry.tokens, tokens[start:end])):
             continue
-        yield Evidence(start, end, match.lastgroup, explanation, variety, strength)
+        first, last = spans[index]
+        capital = text[first].isupper()
+        guard = entry.guard
+        begins = start == 0 or letters[start - 1] == "."
+        if guard and not guard.allows(tokens, start, end, begins, capital):
+            continue
+        strength = entry.strength
+        name = capital and end - start == 1 and not begins and not (guard and guard.capital)
+        if name and not text[first:last].isupper():
+            strength = STRENGTHS[min(STRENGTHS.index(strength) + 1, len(STRENGTHS) - 1)]
+        found.append(Evidence(spans[start][0], spans[end - 1][1], entry.rule, entry.explanation, entry.variety, strength))
+    return found
 
 
 def _is_title(text: str, letters: str, spans: list, index: int) -> bool:
@@ -136,38 +159,6 @@ def _is_title(text: str, letters: str, spans: list, index: int) -> bool:
     after = spans[index + 1][0] if index + 1 < len(spans) else None
     inside = index > 0 and letters[index - 1] != "."
     return inside and text[spans[index][0]].isupper() or after is not None and text[after].isupper()
-
-
-def _matches(wanted: tuple, tokens: list) -> bool:
-    if len(wanted) != len(tokens):
-        return False
-    return all(t.startswith(w[:-1]) if w[-1] == "*" and len(w) > 1 else t == w for w, t in zip(wanted, tokens, strict=True))
-
-
-def _allowed(guard: Guard, tokens, start: int, end: int, letters: str, capital: bool) -> bool:
-    """Whether the neighbours of tokens[start:end] are as the guard wants."""
-    if guard.capital and not capital:
-        return False
-
-    def after(alternatives):
-        return any(_matches(words, tokens[end : end + len(words)]) for words in alternatives)
-
-    def before(alternatives):
-        first = start == 0 or letters[start - 1] == "."
-        return any(
-            first if words == ("^",) else _matches(words, tokens[max(0, start - len(words)) : start])
-            for words in alternatives
-        )
-
-    def near(alternatives):
-        around = tokens[max(0, start - WINDOW) : start] + tokens[end : end + WINDOW]
-        return any(_matches(words, [token]) for words in alternatives for token in around)
-
-    if guard.following and not after(guard.following) or guard.preceding and not before(guard.preceding):
-        return False
-    if after(guard.not_following) or before(guard.not_preceding) or near(guard.not_near):
-        return False
-    return not guard.near or near(guard.near)
 
 
 def _without_nested(found: list[Evidence]) -> list[Evidence]:

@@ -29,16 +29,81 @@ _PLURALS = (("ão", "ões"), ("al", "ais"), ("el", "éis"), ("ol", "óis"), ("ul
 
 
 @dataclass(frozen=True, slots=True)
-class Guard:
-    """Where an ambiguous word counts. Each part is alternatives; an alternative is tokens, the last may end in *."""
+class Words:
+    """Alternatives of a guard: words, beginnings of words (written with *), and phrases."""
 
-    following: tuple = ()
-    preceding: tuple = ()
-    not_following: tuple = ()
-    not_preceding: tuple = ()
-    near: tuple = ()
-    not_near: tuple = ()
+    single: frozenset[str] = frozenset()
+    stems: tuple[str, ...] = ()
+    phrases: tuple[tuple[str, ...], ...] = ()
+
+    @classmethod
+    def of(cls, texts: list[str]) -> "Words":
+        """From `word`, `stem*` and `a_phrase`; `^` is the start of a sentence."""
+        phrases = tuple(tuple(text.split("_")) for text in texts if "_" in text)
+        stems = tuple(text[:-1] for text in texts if text.endswith("*") and "_" not in text)
+        return cls(frozenset(t for t in texts if "_" not in t and not t.endswith("*")), stems, phrases)
+
+    def has(self, token: str) -> bool:
+        """Whether one token is an alternative."""
+        return token in self.single or bool(self.stems) and token.startswith(self.stems)
+
+    def begin(self, tokens: list[str], start: int) -> bool:
+        """Whether tokens[start:] begin with an alternative."""
+        if start >= len(tokens):
+            return False
+        return self.has(tokens[start]) or any(same(p, tokens[start : start + len(p)]) for p in self.phrases)
+
+    def end(self, tokens: list[str], end: int) -> bool:
+        """Whether tokens[:end] end with an alternative."""
+        if not end:
+            return False
+        return self.has(tokens[end - 1]) or any(same(p, tokens[max(0, end - len(p)) : end]) for p in self.phrases)
+
+    def among(self, tokens: list[str]) -> bool:
+        """Whether any of the tokens is an alternative (phrases are not looked for)."""
+        if not self.single.isdisjoint(tokens):
+            return True
+        return bool(self.stems) and any(token.startswith(self.stems) for token in tokens)
+
+
+def same(phrase: tuple[str, ...], tokens: list[str]) -> bool:
+    """Whether the tokens are the phrase, whose words may end in *."""
+    if len(phrase) != len(tokens):
+        return False
+    for wanted, token in zip(phrase, tokens, strict=True):
+        if token != wanted and not (wanted[-1] == "*" and token.startswith(wanted[:-1])):
+            return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Where an ambiguous word counts; None: no condition."""
+
+    following: Words | None = None
+    preceding: Words | None = None
+    not_following: Words | None = None
+    not_preceding: Words | None = None
+    near: Words | None = None
+    not_near: Words | None = None
     capital: bool = False
+
+    def allows(self, tokens: list[str], start: int, end: int, first: bool, capital: bool) -> bool:
+        """Whether tokens[start:end] count. `first`: they begin a sentence; `capital`: with a capital letter."""
+        if self.capital and not capital:
+            return False
+        if self.following and not self.following.begin(tokens, end):
+            return False
+        if self.preceding and not (self.preceding.end(tokens, start) or first and "^" in self.preceding.single):
+            return False
+        if self.not_following and self.not_following.begin(tokens, end):
+            return False
+        if self.not_preceding and (self.not_preceding.end(tokens, start) or first and "^" in self.not_preceding.single):
+            return False
+        if self.near is None and self.not_near is None:
+            return True
+        around = tokens[max(0, start - WINDOW) : start] + tokens[end : end + WINDOW]
+        return not (self.not_near and self.not_near.among(around)) and not (self.near and not self.near.among(around))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +174,7 @@ def parse_guard(text: str) -> Guard:
         if kind == "A":
             found["capital"] = True
         else:
-            found[names[kind]] = tuple(tuple(word.split("_")) for word in words.split("|") if word)
+            found[names[kind]] = Words.of([word for word in words.split("|") if word])
     return Guard(**found)
 
 
