@@ -18,7 +18,7 @@ ROUNDS = 5
 
 
 def figures(items: list[Labelled]) -> dict[str, float]:
-    """Of "this is pt-BR": precision and recall; false alarms, the share of pt-PT texts called pt-BR; of both, likewise."""
+    """Of "this is pt-BR": precision, recall, and false alarms, the share of pt-PT texts called pt-BR."""
     found = Counter((item.variety, evidence(item.text).variety) for item in items)
     total = Counter(item.variety for item in items)
     called = sum(found[variety, BRAZILIAN] for variety in total)

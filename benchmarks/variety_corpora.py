@@ -1,7 +1,7 @@
 """Portuguese text whose variety is known, for benchmarks/variety.py: (variety, group, text), the group a document.
 
-Ours in tests/data/variety; message catalogues (gettext) that Debian's and Python's packages carry in both varieties; and,
-where a folder is given, the Bosque treebank (news of 1994-95) and LibreOffice's help pages.
+Ours in tests/data/variety; message catalogues (gettext) that Debian's and Python's packages carry in both varieties;
+and, where a folder is given, the Bosque treebank (news of 1994-95) and LibreOffice's help pages.
 """
 
 import csv
@@ -79,7 +79,9 @@ def help_pages(folder: Path, every: int = 1) -> list[Labelled]:
             for variety, page in (("pt-PT", path), ("pt-BR", other)):
                 reader = _Paragraphs()
                 reader.feed(page.read_text(encoding="utf-8"))
-                found += [Labelled(variety, str(path.relative_to(folder)), text) for text in dict.fromkeys(reader.texts)]
+                found += [
+                    Labelled(variety, str(path.relative_to(folder)), text) for text in dict.fromkeys(reader.texts)
+                ]
     by_text: dict[str, set[str]] = {}
     for item in found:
         by_text.setdefault(item.text, set()).add(item.variety)

@@ -1,7 +1,7 @@
 """Which variety of Portuguese a text is in, with the evidence (paper section 5.1: the lexical filter; issue 6).
 
-One pass gives a letter and the possible entries of every token; entries check their neighbours, and one expression over the
-letters finds the grammar. Words that both varieties use are no evidence. Values: conf/data_prep/variety.yaml.
+One pass gives a letter and the possible entries of every token; entries check their neighbours, and expressions over the
+letters find the grammar. Words that both varieties use are no evidence. Values: conf/data_prep/variety.yaml.
 """
 
 import math
@@ -150,7 +150,9 @@ def _lexical(text: str, tokens: list, letters: str, spans: list, candidates: lis
         name = capital and end - start == 1 and not begins and not (guard and guard.capital)
         if name and not text[first:last].isupper():
             strength = STRENGTHS[min(STRENGTHS.index(strength) + 1, len(STRENGTHS) - 1)]
-        found.append(Evidence(spans[start][0], spans[end - 1][1], entry.rule, entry.explanation, entry.variety, strength))
+        found.append(
+            Evidence(spans[start][0], spans[end - 1][1], entry.rule, entry.explanation, entry.variety, strength)
+        )
     return found
 
 
@@ -185,6 +187,3 @@ def _judge(low: str, found: list[Evidence], scale: Scale) -> Verdict:
     else:
         variety = UNKNOWN
     return Verdict(variety, score, found)
-
-
-__all__ = ["BRAZILIAN", "CONFIG", "PORTUGUESE", "UNKNOWN", "Entry", "Evidence", "Scale", "Verdict", "default_scale", "evidence"]

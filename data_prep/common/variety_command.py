@@ -15,8 +15,8 @@ MARKS = {True: "^", False: "~"}  # pt-BR, pt-PT
 
 
 def main(words: list[str]) -> int:
-    """Prints a verdict for each line of a text or .jsonl file; returns 0. ValueError on a file or key that is not there."""
-    options = _parser().parse_args(words)
+    """Prints a verdict for each line of a text or .jsonl file; returns 0. ValueError on a missing file or key."""
+    options = _parser().parse_intermixed_args(words)
     counts: Counter = Counter()
     for number, text, decision in decisions(options.file, options.field, _filter(options.set)):
         counts[decision.verdict.variety if decision.keep else decision.reason] += 1

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from data_prep.common.variety import BRAZILIAN, CONFIG, PORTUGUESE, UNKNOWN, Scale, Verdict, evidence
+from data_prep.common.variety import BRAZILIAN, CONFIG, PORTUGUESE, Scale, Verdict, evidence
 
 RULES = ("either", "both", "lexical", "classifier")
 
@@ -68,7 +68,7 @@ class Classifier:
         missing = sorted(set(loaded.model.config.id2label.values()) - set(self.labels))
         if missing:
             raise ValueError(
-                f"{self.model} has the labels {missing}, classifier.labels has {sorted(self.labels)}: say which is which"
+                f"{self.model} has the labels {missing}, classifier.labels has {sorted(self.labels)}: map them"
             )
         return loaded
 
@@ -77,7 +77,7 @@ class Classifier:
 class VarietyFilter:
     """Keeps pt-PT. `rule`: who can drop a text.
 
-    either: the evidence or the classifier (the paper's two filters); both: only together; lexical, classifier: that one.
+    either: the evidence or the classifier, as in the paper; both: only together; lexical, classifier: that one.
     The classifier is not asked about a text whose score is beyond `certain`, and counts from `confidence`.
     `unknown`: whether a text that neither can tell is kept.
     """
@@ -132,6 +132,3 @@ class VarietyFilter:
         if not self.unknown and not known:
             return Decision(False, "variety_unknown", verdict, opinion)
         return Decision(True, "", verdict, opinion)
-
-
-__all__ = ["BRAZILIAN", "PORTUGUESE", "UNKNOWN", "Classifier", "Decision", "Opinion", "VarietyFilter"]

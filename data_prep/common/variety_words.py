@@ -1,4 +1,4 @@
-"""What one token is: its letter for the grammar rules, and the entries of the lexicon that it can be. Cached by token."""
+"""What one token is: its letter for the grammar rules, and the entries that it can be. Cached by token."""
 
 import re
 
@@ -17,9 +17,9 @@ _NO_GERUND = frozenset(
     "minuendo subtraendo somando dividindo-o licenciando orçando examinando crescendo* legendo londo".split()
 )
 _NO_INFINITIVE = frozenset(
-    "lugar par mar lar bar ar olhar milhar militar familiar popular particular regular escolar solar polar similar "
+    "lugar par mar lar bar ar milhar militar familiar popular particular regular escolar solar polar similar "
     "celular auxiliar angular circular nuclear secular titular singular vulgar exemplar peculiar espetacular dólar "
-    "açúcar pilar altar colar azar jantar poder prazer dever mulher qualquer quer sequer ser-lhe talher colher éter "
+    "açúcar pilar altar colar azar prazer mulher qualquer quer sequer ser-lhe talher colher éter "
     "caráter líder poster super hiper inter inferior superior anterior posterior interior exterior maior menor melhor "
     "pior senhor valor amor cor dor favor setor motor autor fator calor rumor humor terror horror elixir ir-se "
     "subsolar molecular muscular vascular cardiovascular preliminar disciplinar elementar parlamentar alimentar "
@@ -74,13 +74,14 @@ class Words(dict):
         found += [entry for entry in self._stems if token.startswith(entry.tokens[entry.anchor][:-1])]
         host = _CLITIC.sub("", token)
         if host != token and len(host) > 2:  # contacte-nos; guardá-lo
-            stem = host[:-1] + {"á": "ar", "ê": "er", "i": "ir"}.get(host[-1], host[-1])
-            found += [e for word in {host, stem} for e in self._words.get(word, ()) if len(e.tokens) == 1 and word != token]
+            verb = host[:-1] + {"á": "ar", "ê": "er", "i": "ir"}.get(host[-1], host[-1])
+            hosts = [entry for word in dict.fromkeys((host, verb)) for entry in self._words.get(word, ())]
+            found += [entry for entry in hosts if len(entry.tokens) == 1]
         if not any(len(entry.tokens) == 1 and entry.guard is None for entry in found):
-            found += self._spelt(token, found)
+            found += self._spelt(token)
         return tuple(found)
 
-    def _spelt(self, token: str, found: list[Entry]) -> list[Entry]:
+    def _spelt(self, token: str) -> list[Entry]:
         """Entries from the patterns of orthography.tsv, for a word that no list has."""
         return [
             Entry(variety, strength, name, (token,), 0, f"{token}: {explanation}")

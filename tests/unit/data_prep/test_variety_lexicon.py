@@ -60,7 +60,7 @@ def test_adjectives_have_four_forms():
         ("alcançar", {"alcance", "alcancei"}),
         ("torcer", {"torço", "torce", "torcendo"}),
         ("sediar", {"sediou"}),
-        ("premir", {"prima", "premido", "prime"}),
+        ("aderir", {"aderiu", "aderindo"}),
     ],
 )
 def test_conjugation(verb, some):
