@@ -1,7 +1,7 @@
 """Which variety of Portuguese a text is in, with the evidence (paper section 5.1: the lexical filter; issue 6).
 
-One pass gives a letter and the possible entries of every token; entries check their neighbours, and expressions over the
-letters find the grammar. Words that both varieties use are no evidence. Values: conf/data_prep/variety.yaml.
+One pass gives a letter and the possible entries of every token; entries check their neighbours, and expressions over
+the letters find the grammar. Words that both varieties use are no evidence. Values: conf/data_prep/variety.yaml.
 """
 
 import math
@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from data_prep.common import variety_words
 from data_prep.common.variety_lexicon import BRAZILIAN, PORTUGUESE, Entry, rows, same
 from data_prep.common.variety_words import TOKEN, Words
 
@@ -96,6 +97,8 @@ def evidence(text: str, scale: Scale | None = None) -> Verdict:
     Text without evidence is "unknown" with score 0. The same form of a rule counts once, however often it stands there.
     """
     lexicon, starts, by_letter, said = rules()
+    if len(lexicon) > variety_words.MOST:
+        lexicon.forget()
     low = text.lower()
     if len(low) != len(text):  # a few capitals (İ) grow: keep offsets
         low = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)

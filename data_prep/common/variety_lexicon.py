@@ -208,6 +208,6 @@ def conjugate(infinitive: str) -> list[str]:
     front = "eéêi" if kind == "ar" else "oaáâ"
     soft = stem[:-1] + changed[stem[-1]] if stem[-1] in changed else stem
     forms = [(soft if ending[0] in front else stem) + ending for ending in _ENDINGS[kind]]
-    return (
-        forms + ([f"{stem}ámos"] if kind == "ar" else []) + ([f"{stem[:-1]}eia"] if infinitive.endswith("ear") else [])
-    )
+    if infinitive.endswith("ear"):
+        forms += [f"{stem}i{ending}" for ending in ("o", "as", "a", "am", "e", "es", "em")]  # planeia
+    return forms + ([f"{stem}ámos"] if kind == "ar" else [])

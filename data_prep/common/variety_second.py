@@ -85,7 +85,7 @@ class VarietyFilter:
     scale: Scale
     classifier: Classifier | None = None
     rule: str = "either"
-    certain: float = 8.0
+    certain: float = 6.0
     confidence: float = 0.9
     unknown: bool = True
 

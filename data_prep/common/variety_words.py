@@ -29,7 +29,7 @@ _NO_INFINITIVE = frozenset(
 _INFINITIVE = re.compile(r"^\w{2,}[aei]r$|^(ir|pôr|compor|propor|dispor|expor|supor|impor|ver|ler|ser|ter|dar)$")
 _INFINITIVE_CLITIC = re.compile(r"^\w+(ar|er|ir|or)-(me|te|se|lhe|lhes|nos)$|^\w+[áêêíô]-l[oa]s?$|^\w*i-l[oa]s?$")
 _CLITIC = re.compile(r"-(?:me|te|se|lhe|lhes|nos|[lnm]?[oa]s?|lhos?|lhas?|ei|á|ão|ia|iam)$")
-MOST = 200_000  # tokens kept; the cache starts anew at that many
+MOST = 200_000  # tokens kept; the cache starts anew at that many, between two texts
 
 
 class Words(dict):
@@ -59,10 +59,12 @@ class Words(dict):
         else:
             self._words.setdefault(anchor, []).append(entry)
 
+    def forget(self) -> None:
+        """Empties the cache, between two texts: one text's tokens must stay together."""
+        self.clear()
+        self.entries_of.clear()
+
     def __missing__(self, token: str) -> str:
-        if len(self) >= MOST:
-            self.clear()
-            self.entries_of.clear()
         found = self._find(token)
         if found:
             self.entries_of[token] = found

@@ -186,3 +186,10 @@ def test_at_least_400_labelled_sentences_none_twice():
     items = ours("dev") + ours("heldout")
     assert len(items) >= 400 and len({item.text for item in items}) == len(items)
     assert {item.variety for item in items} == {PORTUGUESE, BRAZILIAN, "both"}
+
+
+def test_an_emptied_cache_changes_no_verdict(monkeypatch):
+    text = "Você está usando o ônibus econômico; falámos com o utilizador."
+    expected = evidence(text)
+    monkeypatch.setattr("data_prep.common.variety_words.MOST", 3)
+    assert evidence(text) == expected == evidence(text)
