@@ -146,7 +146,9 @@ def iterate(args) -> Iterator[tuple[str, list[Labelled]]]:
     yield "ours, development", ours("dev")
     yield "ours, held out", ours("heldout")
     if SYSTEM.is_dir():
-        yield "catalogues of the system", catalogues(SYSTEM)
+        messages = catalogues(SYSTEM)
+        yield "catalogues a to f, development", [item for item in messages if item.group[0].lower() < "g"]
+        yield "catalogues g to z", [item for item in messages if item.group[0].lower() >= "g"]
     yield "catalogues of packages", packages()
     if args.bosque:
         yield "Bosque, news of 1994-95", bosque(args.bosque)

@@ -36,6 +36,8 @@ GRAMMAR = {
     "subject_enclisis": "O ministro reuniu-se com eles.",
     "any_gerund": "Saiu da sala cantando.",
     "ter_existential": "Tem um livro ali.",
+    "start_a_infinitive": "A carregar o programa...",
+    "start_gerund": "Carregando o programa...",
     "precisar_infinitive": "Você precisa levar água.",
     "precisar_de_infinitive": "Ele precisa de levar água.",
 }
