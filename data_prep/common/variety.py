@@ -103,7 +103,7 @@ def evidence(text: str, scale: Scale | None = None) -> Verdict:
     if len(low) != len(text):  # a few capitals (İ) grow: keep offsets
         low = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
     tokens = TOKEN.findall(low)
-    letters = "".join([lexicon[token] for token in tokens])
+    letters = "".join(map(lexicon.__getitem__, tokens))
     known = lexicon.entries_of
     words = [i for i, token in enumerate(tokens) if token in known]
     matches = []
@@ -170,7 +170,11 @@ def _without_nested(found: list[Evidence]) -> list[Evidence]:
     """In order; a piece inside a longer one of the same kind (list or grammar) is part of it."""
     kept: list[Evidence] = []
     for piece in sorted(found, key=lambda e: (e.start, -e.end, STRENGTHS.index(e.strength))):
-        if not any(k.start <= piece.start and piece.end <= k.end for k in kept if k.variety == piece.variety):
+        start, end, variety = piece.start, piece.end, piece.variety
+        for other in kept:
+            if other.start <= start and end <= other.end and other.variety == variety:
+                break
+        else:
             kept.append(piece)
     return kept
 
@@ -178,7 +182,7 @@ def _without_nested(found: list[Evidence]) -> list[Evidence]:
 def _judge(low: str, found: list[Evidence], scale: Scale) -> Verdict:
     counted, score = set(), 0.0
     for piece in found:
-        form = (piece.rule, low[piece.start : piece.end])
+        form = (piece.rule, piece.variety, low[piece.start : piece.end])
         if form not in counted:
             counted.add(form)
             weight = scale.weights[piece.variety][piece.strength]

@@ -18,6 +18,11 @@ _ITEM = re.compile(r"^(?P<mark>[~?=]?)(?P<form>[^/{*]+)(?P<stem>\*?)(?:/(?P<infl
 _GUARD = re.compile(r"^(!?[<>]|\+|-|A$)(.*)$")
 WINDOW = 8  # tokens on either side in which + and - of a guard look
 
+#: words so frequent that a phrase is rather found by another of its words
+_FREQUENT = frozenset("a o as os e de do da em no na por para com sem uma um que não mais como até foi ser ter".split())
+    "a o as os e de do da em no na por para com sem uma um que não mais como ao até foi ser ter".split()
+)
+
 _AR = "o as a amos am ei aste ou aram ava avas ávamos avam arei ará arás aremos arão aria ariam e es emos em "
 _AR += "asse assem ássemos ar ares armos arem ando ado ada ados adas"
 _ER = "o es e emos em i este eu eram ia ias íamos iam erei erá erás eremos erão eria eriam a as amos am "
@@ -157,7 +162,7 @@ def _forms(item: dict, variety: str, rule: str, explanation: str) -> Iterator[En
     words = inflect(item["form"], item["inflection"]) if item["inflection"] else [item["form"]]
     for word in words:
         tokens = tuple((word + item["stem"]).split())
-        anchor = max(range(len(tokens)), key=lambda i: len(tokens[i]))
+        anchor = max(range(len(tokens)), key=lambda i: (tokens[i] not in _FREQUENT, len(tokens[i])))
         yield Entry(variety, MARKS.get(item["mark"], "strong"), rule, tokens, anchor, explanation, guard)
 
 

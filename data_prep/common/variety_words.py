@@ -6,7 +6,7 @@ from data_prep.common.variety_lexicon import Entry, entries, rows
 
 PAIRS = ("vocabulary", "spelling", "expressions")
 #: words, with their hyphens, and the marks that end a sentence or a clause.
-TOKEN = re.compile(r"\w+(?:[-‑'’]\w+)*-?|[.!?…:\n]|[,;()—–]")
+TOKEN = re.compile(r"\w[\w‑-]*|[.!?…:\n,;()—–]")
 _END, _CLAUSE = frozenset(".!?…:\n"), frozenset(",;()—–")
 _NO_GERUND = frozenset(
     "quando segundo mundo fundo profundo comando bando brando contrabando mando lindo vindo bem-vindo benvindo findo "

@@ -151,6 +151,11 @@ def test_repeating_a_form_adds_nothing():
     assert often.score == once.score and len(often.evidence) == 3
 
 
+def test_a_form_of_both_varieties_counts_for_each():
+    both = evidence("Comprou um fato azul, mas de fato não o usou.")
+    assert [piece.variety for piece in both.evidence] == [PORTUGUESE, BRAZILIAN] and both.variety == UNKNOWN
+
+
 def test_a_name_counts_less():
     assert 0 < evidence("Falei com o Antônio.").score < evidence("Isto é econômico.").score
 
