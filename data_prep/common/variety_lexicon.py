@@ -20,8 +20,6 @@ WINDOW = 8  # tokens on either side in which + and - of a guard look
 
 #: words so frequent that a phrase is rather found by another of its words
 _FREQUENT = frozenset("a o as os e de do da em no na por para com sem uma um que não mais como até foi ser ter".split())
-    "a o as os e de do da em no na por para com sem uma um que não mais como ao até foi ser ter".split()
-)
 
 _AR = "o as a amos am ei aste ou aram ava avas ávamos avam arei ará arás aremos arão aria ariam e es emos em "
 _AR += "asse assem ássemos ar ares armos arem ando ado ada ados adas"
