@@ -80,7 +80,8 @@ def help_pages(folder: Path, every: int = 1) -> list[Labelled]:
                 reader = _Paragraphs()
                 reader.feed(page.read_text(encoding="utf-8"))
                 found += [
-                    Labelled(variety, str(path.relative_to(folder)), text) for text in dict.fromkeys(reader.texts)
+                    Labelled(variety, str(path.relative_to(folder / "pt")), text)
+                    for text in dict.fromkeys(reader.texts)
                 ]
     by_text: dict[str, set[str]] = {}
     for item in found:
