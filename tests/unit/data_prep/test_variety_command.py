@@ -1,0 +1,68 @@
+"""`amalia-data variety FILE`: what a person reads and what a program reads."""
+
+import io
+import json
+
+import pytest
+
+from data_prep.common.variety_command import main
+
+TEXT = "O autocarro partiu.\n\nDe fato, o ônibus\tpartiu.\nUm gato preto.\n"
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "in.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def test_a_person_sees_the_evidence_underlined(file, capsys):
+    assert main([str(file)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("    3"))
+    begin = lines[at].index("De fato")
+    assert lines[at].startswith("    3  pt-BR") and lines[at].endswith("dropped: variety_lexical")
+    assert lines[at + 1][begin:] == "   ^^^^    ^^^^^^"
+    assert "pt-PT says autocarro" in "\n".join(lines[at + 2 :])
+    assert any("~~~~~~~~~" in line for line in lines)
+    assert lines[-1] == "3 lines: 1 pt-PT, 1 unknown, 1 variety_lexical"
+
+
+def test_jsonl_has_a_record_a_line_with_spans(file, capsys):
+    main([str(file), "--jsonl"])
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["line"] for record in records] == [1, 3, 4]
+    assert [record["keep"] for record in records] == [True, False, True]
+    piece = records[0]["evidence"][0]
+    assert records[0]["text"][piece["start"] : piece["end"]] == "autocarro" and piece["variety"] == "pt-PT"
+
+
+def test_jsonl_input_and_the_key(tmp_path, capsys):
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({"caption": "O ônibus partiu."}) + "\n")
+    main([str(path), "--field", "caption", "--dropped"])
+    assert "dropped: variety_lexical" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="line 1 is no JSON object with 'text'"):
+        main([str(path)])
+    path.write_text('{"text": 3}\n')
+    with pytest.raises(ValueError, match="is int, expected text"):
+        main([str(path)])
+
+
+def test_standard_input(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO(TEXT))
+    main(["-", "--dropped"])
+    assert capsys.readouterr().out.count("dropped:") == 1
+
+
+def test_settings_and_their_errors(file, capsys):
+    main([str(file), "--jsonl", "lexical.brazilian_from=100"])
+    assert all(json.loads(line)["keep"] for line in capsys.readouterr().out.splitlines())
+    with pytest.raises(ValueError, match="conf/data_prep/variety.yaml"):
+        main([str(file), "lexical.brasilian_from=100"])
+
+
+def test_a_file_that_is_not_there():
+    with pytest.raises(ValueError, match="is no file"):
+        main(["no_such_file.txt"])

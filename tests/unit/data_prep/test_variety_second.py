@@ -1,0 +1,106 @@
+"""The second opinion: a real (tiny, local) transformers classifier, and who decides when it and the evidence differ."""
+
+import pytest
+from omegaconf import OmegaConf
+
+from data_prep.common.variety import BRAZILIAN, CONFIG, PORTUGUESE
+from data_prep.common.variety_second import Classifier, VarietyFilter
+
+LABELS = {"PT-PT": PORTUGUESE, "PT-BR": BRAZILIAN}
+NEUTRAL, EUROPEAN, BRASIL = "Um gato preto dorme.", "O autocarro partiu.", "O ônibus partiu."
+SURE = "Você está usando o ônibus e o celular."
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """Folder of a tiny BERT with random weights whose bias makes it say PT-BR, whatever it reads."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("classifier")
+    words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "o", "autocarro", "ônibus"])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]").save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=5,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=64,
+        id2label={0: "PT-PT", 1: "PT-BR"},
+    )
+    model = BertForSequenceClassification(config)
+    with torch.no_grad():
+        model.classifier.bias.copy_(torch.tensor([-4.0, 4.0]))
+    model.save_pretrained(folder)
+    return folder
+
+
+def conf(tiny=None, **agreement):
+    whole = OmegaConf.load(CONFIG)
+    whole.classifier.model = tiny and str(tiny)
+    whole.classifier.max_length = 64
+    whole.agreement.update(agreement)
+    return whole
+
+
+def reasons(settings, *texts):
+    return [decision.reason for decision in VarietyFilter.of(settings).decide(texts)]
+
+
+def test_opinions_are_in_order_and_long_texts_are_cut(tiny):
+    classifier = Classifier(str(tiny), LABELS, batch_size=2, max_length=64)
+    found = classifier.opinions([NEUTRAL, EUROPEAN, "o " * 500])
+    assert [opinion.variety for opinion in found] == [BRAZILIAN] * 3
+    assert all(0.9 < opinion.confidence <= 1 for opinion in found) and classifier.opinions([]) == []
+
+
+def test_without_a_classifier_the_evidence_decides():
+    assert reasons(conf(), NEUTRAL, EUROPEAN, BRASIL) == ["", "", "variety_lexical"]
+
+
+def test_either_can_drop(tiny):
+    assert reasons(conf(tiny), NEUTRAL, EUROPEAN, BRASIL) == ["variety_classifier"] * 2 + ["variety_lexical"]
+
+
+def test_both_must_agree(tiny):
+    assert reasons(conf(tiny, rule="both"), NEUTRAL, EUROPEAN, BRASIL, SURE) == ["", "", *["variety_lexical"] * 2]
+
+
+def test_a_classifier_that_is_unsure_does_not_count(tiny):
+    assert reasons(conf(tiny, confidence=1.1), NEUTRAL, BRASIL) == ["", "variety_lexical"]
+    assert reasons(conf(tiny, rule="both", confidence=1.1), BRASIL) == [""]
+
+
+def test_the_classifier_alone(tiny):
+    assert reasons(conf(tiny, rule="classifier"), NEUTRAL, SURE) == ["variety_classifier", "variety_lexical"]
+
+
+def test_the_classifier_is_not_asked_where_the_evidence_is_certain(tiny):
+    decided = VarietyFilter.of(conf(tiny)).decide([SURE, NEUTRAL])
+    assert decided[0].opinion is None and decided[1].opinion is not None
+
+
+def test_what_neither_can_tell_can_be_dropped():
+    assert reasons(conf(unknown=False), NEUTRAL, EUROPEAN) == ["variety_unknown", ""]
+
+
+def test_lexical_leaves_the_classifier_alone():
+    settings = conf("no/such/model", rule="lexical")
+    assert reasons(settings, NEUTRAL, BRASIL) == ["", "variety_lexical"]
+
+
+def test_errors_are_one_line(tiny, tmp_path):
+    with pytest.raises(ValueError, match="expected one of either, both"):
+        VarietyFilter.of(conf(rule="maybe"))
+    with pytest.raises(ValueError, match="needs classifier.model"):
+        VarietyFilter.of(conf(rule="both"))
+    with pytest.raises(ValueError, match="cannot be loaded") as error:
+        Classifier(str(tmp_path / "nothing"), LABELS).opinions(["a"])
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"has the labels \['PT-BR', 'PT-PT'\]"):
+        Classifier(str(tiny), {"LABEL_0": PORTUGUESE}).opinions(["a"])
