@@ -44,7 +44,7 @@ class Page:
 
 
 def quads_of(boxes: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
-    """Boxes [N, 4] (x0, y0, x1, y1) or quads [N, 4, 2] -> quads [N, 4, 2] float32. Raises ValueError on another shape."""
+    """Boxes [N, 4] (x0, y0, x1, y1) or quads [N, 4, 2] -> quads [N, 4, 2] float32. ValueError on another shape."""
     array = np.asarray(boxes, np.float32)
     if array.size == 0:
         return np.zeros((0, 4, 2), np.float32)

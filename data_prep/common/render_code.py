@@ -39,7 +39,7 @@ class CodeStyle:
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """background, muted: RGB. colours: (RGB, font style) of each kind of token; numbers: token -> its place there."""
+    """background, muted: RGB. colours: (RGB, font style) of the kinds of token; numbers: token -> its place there."""
 
     background: tuple[int, int, int]
     muted: tuple[int, int, int]
@@ -48,7 +48,7 @@ class Theme:
 
 
 def normalise_code(code: str) -> str:
-    """The code that an image can show: NFC, tabs as four columns, no blanks at the ends of lines, no empty lines around."""
+    """The code that an image can show: NFC, tabs as four columns, no blanks at ends of lines, no empty lines around."""
     lines = [line.expandtabs(4).rstrip() for line in unicodedata.normalize("NFC", code).splitlines()]
     return "\n".join(lines).strip("\n")
 

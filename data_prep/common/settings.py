@@ -11,7 +11,7 @@ CONF = Path(__file__).resolve().parents[2] / "conf" / "data_prep"
 
 @cache
 def settings(name: str) -> dict[str, Any]:
-    """The content of conf/data_prep/NAME.yaml as plain lists and dicts. Raises ValueError naming the files there are."""
+    """The content of conf/data_prep/NAME.yaml as lists and dicts. Raises ValueError naming the files there are."""
     import yaml
 
     path = CONF / f"{name}.yaml"

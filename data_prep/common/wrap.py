@@ -37,8 +37,8 @@ def normalise(text: str) -> str:
 def wrap_block(
     text: str, block: int, width: int, measure: Callable[[str], int], first_indent: int = 0
 ) -> list[WrappedLine]:
-    """The lines of one paragraph. Its rows ("\\n") begin new lines; what is wrapped of a paragraph with rows hangs by two
-    spaces' width, or a reader could not tell a row from a wrapped one. first_indent: pixels, of its first line.
+    """The lines of one paragraph. Its rows ("\\n") begin new lines; what is wrapped of a paragraph with rows hangs by
+    two spaces' width, or a reader could not tell a row from a wrapped one. first_indent: pixels, of its first line.
     """
     space = measure(" ")
     rows = text.split("\n")
