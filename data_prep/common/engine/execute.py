@@ -119,7 +119,9 @@ def submit_slurm(conf: Any, stages: list[Stage], commit: str, say: Callable[[str
     try:
         last.run()
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
-        raise ValueError(f"Slurm did not take the job ({error}): look at executor.partition, time and sbatch") from error
+        raise ValueError(
+            f"Slurm did not take the job ({error}): look at executor.partition, time and sbatch"
+        ) from error
     jobs = [str(executor.job_id) for executor in executors]
     write_json(jobs_file, {"jobs": jobs})
     say(f"{len(jobs)} jobs submitted, each after the one before: {', '.join(jobs)}")
@@ -131,7 +133,9 @@ def _unfinished(jobs_file: Path) -> list[str]:
 
     jobs = json.loads(jobs_file.read_text())["jobs"]
     words = ["squeue", "-h", "-o", "%F", "-j", ",".join(jobs)]
-    seen = subprocess.run(words, capture_output=True, text=True).stdout.split()  # an error: Slurm has forgotten them all
+    seen = subprocess.run(
+        words, capture_output=True, text=True
+    ).stdout.split()  # an error: Slurm has forgotten them all
     return sorted(set(seen) & set(jobs), key=int)
 
 

@@ -79,7 +79,9 @@ class SealedJournal:
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise ValueError(f"{path} is missing: its run cannot be finished without it; restore it, or begin a new run")
+            raise ValueError(
+                f"{path} is missing: its run cannot be finished without it; restore it, or begin a new run"
+            )
         self._file = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
 
     def close(self) -> None:

@@ -85,7 +85,9 @@ class Ledger:
         """
         where = f"counts of stage {stage} do not add up"
         if self.records != records:
-            raise ValueError(f"{where}: it has {records:,} records and {self.records:,} are done; run the command again")
+            raise ValueError(
+                f"{where}: it has {records:,} records and {self.records:,} are done; run the command again"
+            )
         given, giver = self.records, "records"
         for step in self.steps:
             if step.into != given:

@@ -61,9 +61,7 @@ class Meter:
         if answer.cached:
             self._usage["cached"] += 1
         else:
-            self._usage.update(
-                calls=1, tokens_in=answer.tokens_in, tokens_out=answer.tokens_out, cost=answer.cost or 0
-            )
+            self._usage.update(calls=1, tokens_in=answer.tokens_in, tokens_out=answer.tokens_out, cost=answer.cost or 0)
         self._called.add((request.role, answer.model))
         if request.prompt:
             self._prompts.add(request.prompt)

@@ -28,7 +28,9 @@ class Digest:
 
     def add(self, sample: Sample) -> None:
         """Bytes count by their content."""
-        text = json.dumps(sample, sort_keys=True, default=lambda value: hashlib.blake2b(value, digest_size=8).hexdigest())
+        text = json.dumps(
+            sample, sort_keys=True, default=lambda value: hashlib.blake2b(value, digest_size=8).hexdigest()
+        )
         self._hash.update(text.encode())
 
     def __str__(self) -> str:

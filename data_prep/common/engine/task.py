@@ -155,7 +155,9 @@ class Task:
         except TypeError as error:
             last = self._stage.steps[-1].name if self._stage.steps else "the source"
             keys = ", ".join(item.sample["key"] for item in done.items)
-            raise ValueError(f"sample {keys} after {last}: {error}; samples hold plain JSON values and bytes") from error
+            raise ValueError(
+                f"sample {keys} after {last}: {error}; samples hold plain JSON values and bytes"
+            ) from error
         self._pulse.ledger.add(done.ledger)
         self._pulse.records += 1
         self._pulse.beat()
