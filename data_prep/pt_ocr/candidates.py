@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from data_prep.common.sentences import sentences
-from data_prep.pt_ocr.slots import MONTHS, names
+from data_prep.pt_ocr.slots import lists, names
 
 KINDS = ("number", "word", "name", "dropped", "added")
 
@@ -53,7 +53,7 @@ def _number(text: str, rng: Random, others: Sequence[str]) -> Candidate | None:
     spot = rng.choice(spots)
     old = spot[0]
     low, high = 10 ** (len(old) - 1) if len(old) > 1 else 1, 10 ** len(old) - 1
-    if re.match(r" de (?:" + "|".join(MONTHS) + ")", text[spot.end() :]):
+    if re.match(r" de (?:" + "|".join(lists()["months"]) + ")", text[spot.end() :]):
         low, high = 1, 28
     elif len(old) <= 2 and re.match(r"h(?:\d\d|\b)", text[spot.end() :]):
         low, high = 0, 23

@@ -53,9 +53,9 @@ def _titles() -> dict[str, list[str]]:
 def document(rng: Random, paragraphs: dict[int, float], rows: float, titled: float) -> dict[str, Any]:
     """A document of one register: {"id", "text", "sentences", "title"}.
 
-    paragraphs: number of paragraphs -> weight (fewer where a register has fewer; 5 or more mix registers). rows, titled:
-    shares of documents. sentences: as the corpus marks them, None where the text has rows or a title, of which nobody
-    can say how many sentences they are.
+    paragraphs: number of paragraphs -> weight (fewer where a register has fewer; 5 or more mix registers). rows,
+    titled: shares of documents. sentences: as the corpus marks them, None where the text has rows or a title, of which
+    nobody can say how many sentences they are.
     """
     slots = Slots(rng)
     if rng.random() < rows:

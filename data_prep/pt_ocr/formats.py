@@ -15,17 +15,13 @@ from random import Random
 from typing import Any
 from xml.etree import ElementTree
 
-WORDS = "zero uma duas três quatro cinco seis sete oito nove dez onze doze treze catorze quinze dezasseis dezassete dezoito dezanove".split()
-TENS = {
-    20: "vinte",
-    30: "trinta",
-    40: "quarenta",
-    50: "cinquenta",
-    60: "sessenta",
-    70: "setenta",
-    80: "oitenta",
-    90: "noventa",
-}
+WORDS = (
+    "zero uma duas três quatro cinco seis sete oito nove dez onze doze treze catorze quinze dezasseis dezassete "
+    "dezoito dezanove"
+).split()
+TENS = dict(
+    zip(range(20, 100, 10), "vinte trinta quarenta cinquenta sessenta setenta oitenta noventa".split(), strict=True)
+)
 
 
 @dataclass(frozen=True, slots=True)

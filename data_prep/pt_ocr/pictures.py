@@ -78,7 +78,7 @@ def _page(
     for _ in range(6):  # another font may have the glyphs
         style = draw_style(rng, families, document["text"], rng.randint(*widths) if widths else None)
         style = replace(style, title=bool(document["title"]))
-        tall = widths is None and len(document["text"]) > 400 and rng.random() < full
+        tall = widths is None and len(document["text"]) > 900 and rng.random() < full
         for height in (round(style.width * A4), None) if tall else (None,):
             try:
                 return render_text(document["text"], replace(style, height=height), rng.getrandbits(40))

@@ -1,4 +1,4 @@
-"""pt_ocr: documents are drawn as pages and asked about (transcription, sentences, hallucinations); answers are checked."""
+"""pt_ocr: documents are drawn as pages and asked about; the answers are checked."""
 
 from functools import partial
 

@@ -5,38 +5,32 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import lru_cache
+from pathlib import Path
 from random import Random
 
 SLOT = re.compile(r"\{([^{}]+)\}")
-MONTHS = "janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro".split()
-DAYS = ["segunda-feira", "terça-feira", "quarta-feira", "quinta-feira", "sexta-feira", "sábado", "domingo"]
-# Without an article ("em Braga"): the corpus puts them after em, de, entre and para.
-CITIES = """Abrantes;Alcobaça;Almada;Amarante;Aveiro;Barcelos;Beja;Braga;Bragança;Caminha;Cascais;Castelo Branco;Chaves;Coimbra;
-Elvas;Ericeira;Estremoz;Évora;Fafe;Faro;Gouveia;Guimarães;Lagos;Lamego;Leiria;Lisboa;Loulé;Mafra;Mirandela;Montijo;Moura;Olhão;
-Óbidos;Ovar;Penafiel;Peniche;Pombal;Portalegre;Portimão;Santarém;Serpa;Setúbal;Silves;Sines;Sintra;Tavira;Tomar;Torres Vedras;
-Valença;Viana do Castelo;Vila do Conde;Vila Real;Viseu"""
-STREETS = ["Rua", "Rua", "Rua", "Avenida", "Travessa", "Praça", "Alameda", "Rotunda"]  # all feminine: na, da
-FIRMS = [
-    "{a} & {b}, Lda.", "{a}, {b} & Filhos, Lda.", "Construções {a}, S.A.", "Padaria {a}", "Livraria {a} & {b}", "Ótica {a}",
-    "Transportadora {a}, Lda.", "Clínica {a}", "Conserveira {a} & Irmão", "Gráfica {a}, S.A.",
-]  # fmt: skip
+PORTUGUESE = re.compile(r"[A-ZÀ-Ý](?:(?![kwy])[a-zà-ÿ])+")  # the lists have a few Bryans
+
+
+@lru_cache(maxsize=1)
+def lists() -> dict[str, list[str]]:
+    """slots.yaml."""
+    import yaml
+
+    return yaml.safe_load(Path(__file__).with_name("slots.yaml").read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=1)
 def names() -> dict[str, tuple[str, ...]]:
-    """Lists of words that stand for each other: first names by gender, last names, cities. Of Faker's pt_PT lists, which
-    have about a hundred of each.
+    """Words that stand for each other: first names by gender and last names (of Faker's pt_PT lists, about a hundred of
+    each), cities.
     """
     from faker.providers.person.pt_PT import Provider
 
-    portuguese = re.compile(r"[A-ZÀ-Ý][a-zà-ÿ]+(?<![wy])")
-    kept = lambda words: tuple(sorted({w for w in words if portuguese.fullmatch(w) and not re.search("[kwy]", w)}))  # noqa: E731
-    return {
-        "first_male": kept(Provider.first_names_male),
-        "first_female": kept(Provider.first_names_female),
-        "last": kept(Provider.last_names),
-        "city": tuple(city.strip() for city in CITIES.replace("\n", "").split(";")),
-    }
+    found = {"first_male": Provider.first_names_male, "first_female": Provider.first_names_female}
+    found["last"] = Provider.last_names
+    kept = {kind: tuple(sorted({w for w in words if PORTUGUESE.fullmatch(w)})) for kind, words in found.items()}
+    return kept | {"city": tuple(lists()["cities"])}
 
 
 @lru_cache(maxsize=1)
@@ -102,26 +96,26 @@ class Slots:
         return self._pick("city")
 
     def _rua(self, _: str) -> str:
-        return f"{self._rng.choice(STREETS)} {self._rng.choice(_places())}"
+        return f"{self._rng.choice(lists()['streets'])} {self._rng.choice(_places())}"
 
     def _cp(self, _: str) -> str:
         return f"{self._rng.randint(1000, 8999)}-{self._rng.randint(1, 999):03d}"
 
     def _empresa(self, _: str) -> str:
         a, b = self._rng.sample(names()["last"], 2)
-        return self._rng.choice(FIRMS).format(a=a, b=b)
+        return self._rng.choice(lists()["firms"]).format(a=a, b=b)
 
     def _mes(self, _: str) -> str:
-        return self._rng.choice(MONTHS)
+        return self._rng.choice(lists()["months"])
 
     def _dia(self, _: str) -> str:
-        return self._rng.choice(DAYS)
+        return self._rng.choice(lists()["days"])
 
     def _ano(self, _: str) -> str:
         return str(self._rng.randint(2005, 2026))
 
     def _data(self, _: str) -> str:
-        return f"{self._rng.randint(2, 28)} de {self._rng.choice(MONTHS)} de {self._rng.randint(2018, 2026)}"
+        return f"{self._rng.randint(2, 28)} de {self._rng.choice(lists()['months'])} de {self._rng.randint(2018, 2026)}"
 
     def _hora(self, name: str) -> str:
         hours = (15, 21) if name.endswith("2") else (8, 12)
@@ -148,5 +142,5 @@ class Slots:
         return f"{first}{self._rng.randint(0, 9)} {self._rng.randint(0, 999):03d} {self._rng.randint(0, 999):03d}"
 
     def _email(self, _: str) -> str:
-        plain = unicodedata.normalize("NFKD", f"{self._pick('first_female')}.{self._pick('last')}".lower())
+        plain = unicodedata.normalize("NFKD", ".".join(self._value("mulher").lower().split()))
         return "".join(c for c in plain if not unicodedata.combining(c)) + "@exemplo.pt"

@@ -85,7 +85,7 @@ def annotated_document(name: str, text: str, image: bytes | None) -> dict[str, A
 
 
 def prose_sentences(text: str) -> list[str] | None:
-    """The sentences of a text whose every paragraph is prose (one row, closed by a full stop or the like), else None."""
+    """The sentences of a text whose every paragraph is prose (one row, closed by a full stop, say), else None."""
     blocks = text.split("\n\n")
     closed = all(block.rstrip("»”’\"')]")[-1:] in (".", "!", "?", "…") and "\n" not in block for block in blocks)
     return [s for block in blocks for s in sentences(block)] if text and closed else None

@@ -133,8 +133,10 @@ def conversation(
     turns: list[Turn] = []
     asked = set()
     wanted = weighted(rng, dict(values["turns"]))
+    counted = any(map(_counted, documents))
+    tasks = {task: weight for task, weight in values["tasks"].items() if counted or task != "sentence"}
     for _ in range(4 * wanted):
-        turn = ask(weighted(rng, dict(values["tasks"])), documents, arrangement, spare, rng, values["wrong"])
+        turn = ask(weighted(rng, tasks), documents, arrangement, spare, rng, values["wrong"])
         if turn is None or len(turns) == wanted:
             continue
         about = tuple(turn.facts.get(name) for name in ("task", "target", "n", "which"))
