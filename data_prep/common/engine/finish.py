@@ -63,7 +63,7 @@ def finish(conf: Any, stages: list[Stage]) -> dict[str, Any]:
     if finished := finished_report(out, run["id"]):
         write_json(folder.report, finished)  # killed between the two
         return finished
-    report: dict[str, Any] = {"id": run["id"], "name": conf.name, "seed": conf.seed, "stages": []}
+    report: dict[str, Any] = {"id": run["id"], "name": conf.name, "seed": conf.seed, "out": str(out), "stages": []}
     ledgers = {stage.name: check_stage(stage, folder.stage(stage), conf.records_per_chunk) for stage in stages}
     given = None
     for stage in stages:

@@ -65,7 +65,8 @@ class Journal:
             self._file.execute("INSERT INTO record VALUES (?, ?, ?)", (number, counted, packed))
             self._file.executemany("INSERT INTO blob VALUES (?, ?, ?)", [(number, i, b) for i, b in enumerate(blobs)])
         except BaseException:
-            self._file.execute("ROLLBACK")
+            if self._file.in_transaction:  # SQLite itself takes everything back where the disk is full
+                self._file.execute("ROLLBACK")
             raise
         self._file.execute("COMMIT")
 

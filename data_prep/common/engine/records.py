@@ -37,6 +37,10 @@ class Digest:
         return self._hash.hexdigest()
 
 
+def _fingerprint(value: bytes) -> str:
+    return hashlib.blake2b(value, digest_size=8).hexdigest()
+
+
 def source_records(stage: Stage, limit: int, name: str) -> Iterator[Item]:
     """The source's records, with a key each. Raises ValueError on one without source or licence."""
     for number, record in enumerate(itertools.islice(_read(stage), limit or None)):
