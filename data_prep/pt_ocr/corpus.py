@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from data_prep.common.seeds import weighted
+from data_prep.common.seeds import how_many
 from data_prep.pt_ocr.slots import Slots
 
 FOLDER = Path(__file__).parent
@@ -50,10 +51,10 @@ def _titles() -> dict[str, list[str]]:
     return yaml.safe_load((FOLDER / "titles.yaml").read_text(encoding="utf-8"))
 
 
-def document(rng: Random, paragraphs: dict[int, float], rows: float, titled: float) -> dict[str, Any]:
+def document(rng: Random, paragraphs: Sequence[float], rows: float, titled: float) -> dict[str, Any]:
     """A document of one register: {"id", "text", "sentences", "title"}.
 
-    paragraphs: number of paragraphs -> weight (fewer where a register has fewer; 5 or more mix registers). rows,
+    paragraphs: weights of 1, 2, ... paragraphs (fewer where a register has fewer; 5 or more mix registers). rows,
     titled: shares of documents. sentences: as the corpus marks them, None where the text has rows or a title, of which
     nobody can say how many sentences they are.
     """
@@ -63,7 +64,7 @@ def document(rng: Random, paragraphs: dict[int, float], rows: float, titled: flo
         text = "\n".join(" ".join(slots.fill(line).split()) for line in passage.lines)
         return {"id": passage.id, "text": text, "sentences": None, "title": ""}
     prose = [p for p in passages() if not p.rows]
-    number = weighted(rng, paragraphs)
+    number = how_many(rng, paragraphs)
     first = rng.choice(prose)
     near = prose if number >= 5 else [p for p in prose if p.register == first.register]
     rest = [p for p in near if p is not first]

@@ -16,7 +16,7 @@ from data_prep.common.page import Page, quads_of
 from data_prep.common.panels import panel
 from data_prep.common.perturb import names, perturb_page
 from data_prep.common.render import CannotRender, draw_style, render_text
-from data_prep.common.seeds import weighted
+from data_prep.common.seeds import how_many, weighted
 
 A4 = 2**0.5  # height over width
 
@@ -102,6 +102,6 @@ def _photographed(document: Mapping[str, Any]) -> Page:
 
 def _perturbations(rng: Random, values: Mapping[str, Any]) -> list[str]:
     """One of each of some groups: two kinds of blur on one page would hide it."""
-    groups = rng.sample([list(group) for group in values["groups"]], weighted(rng, dict(values["number"])))
+    groups = rng.sample([list(group) for group in values["groups"]], how_many(rng, values["number"]))
     chosen = {rng.choice(group) for group in groups}
     return [name for name in names() if name in chosen]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from data_prep.common.seeds import choices, weighted
+from data_prep.common.seeds import choices, how_many
 from data_prep.common.sentences import sentences
 from data_prep.common.wrap import normalise
 from data_prep.pt_ocr import corpus
@@ -24,13 +24,11 @@ Sample = dict[str, Any]
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 
-def built_in(
-    *, samples: int, seed: int, together: Mapping[int, float], document: Mapping[str, Any]
-) -> Iterator[Sample]:
-    """Records of corpus.txt, each by (seed, its number) alone. together: number of documents -> weight."""
+def built_in(*, samples: int, seed: int, together: Sequence[float], document: Mapping[str, Any]) -> Iterator[Sample]:
+    """Records of corpus.txt, each by (seed, its number) alone. together: weights of 1, 2, ... documents."""
     for number in range(samples):
         rng = choices(seed, "documents", number)
-        documents = [corpus.document(rng, **document) | {"image": None} for _ in range(weighted(rng, dict(together)))]
+        documents = [corpus.document(rng, **document) | {"image": None} for _ in range(how_many(rng, together))]
         names = ", ".join(d["id"] for d in documents)
         yield {
             "documents": documents,
@@ -46,7 +44,7 @@ def _spare(rng: Random) -> list[str]:
 
 
 def annotated(
-    *, path: str, licence: str | None, samples: int | None, seed: int, together: Mapping[int, float]
+    *, path: str, licence: str | None, samples: int | None, seed: int, together: Sequence[float]
 ) -> Iterator[Sample]:
     """Records of an annotated data set: a folder of NAME.txt files with or without NAME.jpg beside them, or .parquet
     files with the columns `text` and, where there are images, `image` (bytes, or {"bytes", "path"}).
@@ -63,7 +61,7 @@ def annotated(
         found = read()
         while samples is None or number < samples:
             rng = choices(seed, "documents", again, number)
-            documents = list(itertools.islice(found, weighted(rng, dict(together))))
+            documents = list(itertools.islice(found, how_many(rng, together)))
             if not documents:
                 break
             yield {

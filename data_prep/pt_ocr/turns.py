@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from data_prep.common.seeds import weighted
+from data_prep.common.seeds import how_many, weighted
 from data_prep.common.sentences import sentences
 from data_prep.pt_ocr.candidates import candidate
 from data_prep.pt_ocr.formats import FORMATS, Verdict
@@ -128,11 +128,11 @@ def conversation(
 ) -> list[Turn]:
     """One to three turns, no question twice; a transcription comes last, or it would give the others away.
 
-    values: turns (number -> weight), tasks (task -> weight), wrong (share). Empty where nothing can be asked.
+    values: turns (weights of 1, 2, ...), tasks (task -> weight), wrong (share). Empty where nothing can be asked.
     """
     turns: list[Turn] = []
     asked = set()
-    wanted = weighted(rng, dict(values["turns"]))
+    wanted = how_many(rng, values["turns"])
     counted = any(map(_counted, documents))
     tasks = {task: weight for task, weight in values["tasks"].items() if counted or task != "sentence"}
     for _ in range(4 * wanted):
