@@ -137,11 +137,15 @@ def _added(text: str, rng: Random, others: Sequence[str]) -> Candidate | None:
     free = [other for other in others if squeezed(other) and squeezed(other) not in have]
     if not free:
         return None
-    new, pieces, end = rng.choice(free), sentences(text), 0
-    for piece in pieces[: rng.randint(1, len(pieces))]:
+    new, ends, end = rng.choice(free), [], 0
+    for piece in sentences(text):
         end = text.index(piece, end) + len(piece)
+        ends.append(end)
     rows = "\n" in text.replace("\n\n", "")
-    return Candidate(text[:end] + ("\n" if rows else " ") + new + text[end:], "added", "", new)
+    closed = [end for end in ends if text[:end].rstrip("»”’\"')]")[-1:] in tuple(".!?…")]  # not after a title
+    end = rng.choice(ends if rows or not closed else closed)
+    joint = "\n" if rows or not closed else " "
+    return Candidate(text[:end] + joint + new + text[end:], "added", "", new)
 
 
 def _changed(text: str, start: int, end: int, new: str, kind: str) -> Candidate:

@@ -135,6 +135,8 @@ def conversation(
     wanted = how_many(rng, values["turns"])
     counted = any(map(_counted, documents))
     tasks = {task: weight for task, weight in values["tasks"].items() if counted or task != "sentence"}
+    if not any(tasks.values()):
+        return []
     for _ in range(4 * wanted):
         turn = ask(weighted(rng, tasks), documents, arrangement, spare, rng, values["wrong"])
         if turn is None or len(turns) == wanted:
