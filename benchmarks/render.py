@@ -1,6 +1,6 @@
 """``python -m benchmarks.render [--pages 300]``: pages a second with 1 and 2 workers, and what parts of a page cost.
 
-A page is a sheet of A4 at 150 dots an inch (1,240 x 1,754 pixels) full of text of PT-OCR's corpus, in the carried fonts,
+A page is a sheet of A4 at 150 dots an inch (1,240 x 1,754 pixels) full of text of PT-OCR's corpus, in carried fonts,
 papers and sizes as they are drawn for the data set, encoded as JPEG. "perturbed": with the data set's share and mix of
 perturbations. By the clock: run it on a machine that does nothing else. The parts are CPU time in one process, after
 its first 40 pages.
