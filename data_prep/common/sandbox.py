@@ -99,6 +99,7 @@ class Sandbox:
         if workers < 1:
             raise ValueError(f"the sandbox has {workers} workers: expected at least 1")
         self.workers, self.limits = workers, limits or Limits()
+        self.started = 0  # interpreters so far: more than `workers` means that some have died
         self._lock, self._owner = threading.Lock(), 0
         self._idle: queue.Queue[Zygote | None] = queue.Queue()
 
@@ -112,7 +113,9 @@ class Sandbox:
         try:
             for _ in range(2):
                 try:
-                    zygote = zygote or _probed(self.limits)
+                    if zygote is None:
+                        zygote = _probed(self.limits)
+                        self.started += 1
                     return _ask(zygote, code, stdin, self.limits)
                 except ZygoteDiedError as error:
                     last = error
