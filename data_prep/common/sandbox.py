@@ -90,15 +90,16 @@ class Outcome:
 class Sandbox:
     """A pool of `workers` isolated interpreters; `run` may be called from as many threads.
 
-    Interpreters start when first needed, and again in a process that was forked. Raises SandboxMissingError (a
-    ValueError) at the first run where the isolator is missing or its walls let the probe through, and ValueError on a
-    program or stdin over limits.code_bytes.
+    Interpreters start when first needed, and again in a process that was forked. hash_seed: PYTHONHASHSEED; what a
+    program prints in the order of a set depends on it. Raises SandboxMissingError (a ValueError) at the first run where
+    the isolator is missing or its walls let the probe through, and ValueError on a program or stdin over
+    limits.code_bytes.
     """
 
-    def __init__(self, workers: int = 2, limits: Limits | None = None) -> None:
+    def __init__(self, workers: int = 2, limits: Limits | None = None, hash_seed: int = 0) -> None:
         if workers < 1:
             raise ValueError(f"the sandbox has {workers} workers: expected at least 1")
-        self.workers, self.limits = workers, limits or Limits()
+        self.workers, self.limits, self.hash_seed = workers, limits or Limits(), hash_seed
         self.started = 0  # interpreters so far: more than `workers` means that some have died
         self._lock, self._owner = threading.Lock(), 0
         self._idle: queue.Queue[Zygote | None] = queue.Queue()
@@ -114,7 +115,7 @@ class Sandbox:
             for _ in range(2):
                 try:
                     if zygote is None:
-                        zygote = _probed(self.limits)
+                        zygote = _probed(self.limits, self.hash_seed)
                         self.started += 1
                     return _ask(zygote, code, stdin, self.limits)
                 except ZygoteDiedError as error:
@@ -148,7 +149,7 @@ class Sandbox:
         self.close()
 
     def __reduce__(self):
-        return Sandbox, (self.workers, self.limits)
+        return Sandbox, (self.workers, self.limits, self.hash_seed)
 
     def _prepare(self) -> None:
         """A queue of this process's own: a forked child shares its parent's sockets and must not use them."""
@@ -159,8 +160,8 @@ class Sandbox:
                     self._idle.put(None)
 
 
-def _probed(limits: Limits) -> Zygote:
-    zygote = Zygote()
+def _probed(limits: Limits, hash_seed: int) -> Zygote:
+    zygote = Zygote(hash_seed)
     try:
         outcome = _ask(zygote, PROBE, "", limits)
     except BaseException:
@@ -170,7 +171,7 @@ def _probed(limits: Limits) -> Zygote:
         zygote.close()
         raise SandboxMissingError(
             f"the sandbox's walls do not stand (the probe gave {outcome.value or outcome.error or outcome.limit!r}): "
-            "nothing runs in it; run `amalia-data sandbox` on another machine or report this"
+            "nothing runs in it; use another machine, and report this"
         )
     return zygote
 

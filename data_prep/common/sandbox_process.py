@@ -28,13 +28,13 @@ class Zygote:
     Raises SandboxMissingError, with bubblewrap's own words, when the walls do not stand.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hash_seed: int = 0) -> None:
         self._control, theirs = socket.socketpair()
         information, write = os.pipe()
         descriptors = [theirs.fileno(), write]
         try:
             descriptors.append(seccomp_program())
-            command = bwrap_command([str(theirs.fileno()), str(descriptors[2])], write)
+            command = bwrap_command([str(theirs.fileno()), str(descriptors[2])], write, hash_seed)
             self._log = tempfile.TemporaryFile()
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, pass_fds=descriptors, env={}

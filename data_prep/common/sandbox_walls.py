@@ -70,7 +70,7 @@ def allowed_calls() -> list[str]:
     return [name for line in lines if not line.startswith("#") for name in line.split()]
 
 
-def bwrap_command(arguments: list[str], info: int) -> list[str]:
+def bwrap_command(arguments: list[str], info: int, hash_seed: int) -> list[str]:
     """bubblewrap's command line around `python sandbox_zygote.py ARGUMENTS`. info: descriptor for its child's pid.
 
     Inside: new user, pid, net, ipc, uts and cgroup namespaces; uid 65534; no variables of the host; and of
@@ -87,7 +87,7 @@ def bwrap_command(arguments: list[str], info: int) -> list[str]:
     command = [program, "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--uid", NOBODY, "--gid", NOBODY, "--hostname", "sandbox", "--new-session"]
     command += ["--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN", "--as-pid-1", "--info-fd", str(info)]
-    command += ["--clearenv", "--setenv", "PYTHONHASHSEED", "0"]  # the order of a set must not depend on the run
+    command += ["--clearenv", "--setenv", "PYTHONHASHSEED", str(hash_seed)]
     command += ["--setenv", "LD_LIBRARY_PATH", f"{PYTHON}/lib"]
     command += [*_libraries(), *_interpreter(), "--dir", BOX]
     for name in ("sandbox_zygote.py", "sandbox_program.py"):
