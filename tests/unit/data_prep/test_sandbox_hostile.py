@@ -25,7 +25,7 @@ class Canaries:
     """Things of the host that no program may see or change."""
 
     def __init__(self, folder: Path) -> None:
-        self.file = folder / f"{SECRET}.txt"
+        self.file = folder / "kept-by-the-host.txt"
         self.file.write_text(SECRET)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.setblocking(False)
