@@ -21,7 +21,7 @@ PREPARE = (
     "--num-workers 1 --no-progress"
 )
 KEY = re.compile(r"[A-Za-z0-9_\-]+")  # a dot would end WebDataset's key, a slash would make a folder
-EXTRA = ("id", "chosen", "rejected")  # of a sample's json, where the sample has them
+EXTRA = ("id", "chosen", "rejected", "provenance")  # of a sample's json, where the sample has them
 IMPORT_SETTINGS = "import.json"  # amalia data import begins a folder with it ...
 IMPORT_COUNTS = "counts.json"  # ... and ends with this
 MAGIC = (
@@ -49,7 +49,7 @@ def write_shards(
     samples: Iterable[Mapping[str, Any]], folder: str | Path, samples_per_shard: int = 1000
 ) -> ShardReport:
     """Writes {"key", "messages", "images": [bytes], "source", "language"} as indexed shards with their totals. "id",
-    "chosen" and "rejected" go into the json, too, where a sample has them.
+    "chosen", "rejected" and "provenance" go into the json, too, where a sample has them.
 
     Atomic: all is written to a neighbour folder and renamed at the end, so a folder is there whole or not at
     all. Deterministic: the same samples give the same tar files. Raises ValueError on an empty input, a

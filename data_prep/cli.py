@@ -1,0 +1,102 @@
+"""``amalia-data NAME run|status [key=value ...]``: wiring only; nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+HELP = """Makes the data sets of the paper's section 5.1 (docs/data_prep.md).
+
+  amalia-data NAME run [key=value ...]      from source to shards; the same command again goes on after a kill
+  amalia-data NAME status [key=value ...]   how far it is: done, dropped by reason, calls, tokens, cost, time left
+
+  run executor=slurm executor.partition=...   arrays that depend on each other, instead of this machine
+  run limit=100 executor.workers=2            the first 100 records, two processes
+
+names: {names}
+"""
+
+#: `amalia-data WORD ...` that is no data set -> the module whose main(words) does it.
+COMMANDS: dict[str, str] = {"variety": "data_prep.common.variety_command"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry of the ``amalia-data`` command. Errors a user can mend are one line on stderr and exit code 2; a step that
+    broke is one line and exit code 1.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        if not words or words[0] in ("-h", "--help"):
+            from data_prep.config import names
+
+            print(HELP.format(names=", ".join(names())), end="")
+            return 0
+        if words[0] in COMMANDS:
+            return importlib.import_module(COMMANDS[words[0]]).main(words[1:])
+        if len(words) < 2 or words[1] not in ("run", "status"):
+            raise ValueError(f"what should be done with {words[0]}? write `amalia-data {words[0]} run` or `... status`")
+        return (run if words[1] == "run" else status)(words[0], words[2:])
+    except ValueError as error:
+        return _failed(error, 2)
+    except RuntimeError as error:  # a step's: its traceback is in run_dir/errors
+        return _failed(error, 1)
+    except KeyboardInterrupt:
+        return _failed("interrupted; the same command goes on from here", 130)
+
+
+def run(name: str, overrides: list[str]) -> int:
+    """`amalia-data NAME run`: composes, runs, prints the counts."""
+    from data_prep.config import compose
+
+    conf = compose(name, overrides)
+    return run_pipeline(conf)
+
+
+def run_pipeline(conf) -> int:
+    """A configuration from beginning to end, or into the queue of Slurm."""
+    from data_prep.common.engine.commit import pipeline_commit
+    from data_prep.common.engine.execute import run_local, submit_slurm
+    from data_prep.common.engine.finish import finished_report
+    from data_prep.common.engine.folder import RunFolder
+    from data_prep.common.engine.loading import load_stages
+    from data_prep.common.engine.progress import report_lines
+
+    out = Path(conf.out).absolute()
+    folder, commit = RunFolder(conf), pipeline_commit()
+    _, stages = load_stages(conf)
+    begun = folder.begin(conf, commit)
+    if finished_report(out, begun["id"]) is None:
+        if begun["commit"] != commit:
+            _say(f"going on with other code: begun at {begun['commit'][:12]}, now {commit[:12]}; samples say which")
+        if conf.executor.name == "slurm":
+            submit_slurm(conf, stages, commit, _say)
+            print(f"see `amalia-data {conf.name} status`")
+            return 0
+        run_local(conf, stages, commit, _say)
+    print("\n".join(report_lines(finished_report(out, begun["id"]), Path(conf.out))))
+    return 0
+
+
+def status(name: str, overrides: list[str]) -> int:
+    """`amalia-data NAME status`."""
+    from data_prep.common.engine.loading import load_stages
+    from data_prep.common.engine.progress import status_lines
+    from data_prep.config import compose
+
+    conf = compose(name, overrides)
+    print("\n".join(status_lines(conf, load_stages(conf)[1])))
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _failed(error: object, code: int) -> int:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""Runs the phases of a pipeline with datatrove: here, or as Slurm arrays that depend on each other."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from datatrove.executor.local import LocalPipelineExecutor
+from datatrove.executor.slurm import SlurmPipelineExecutor
+from omegaconf import OmegaConf
+
+from data_prep.common.engine.folder import RunFolder, write_json
+from data_prep.common.engine.phases import Finish, Make, Phase, Plan
+from data_prep.common.engine.progress import Progress
+from data_prep.common.engine.steps import Stage
+
+# A job that a signal ended (the node's memory, an administrator's kill) goes back to the queue; one that ended with an
+# error of its own does not: it would end the same way.
+REQUEUE = """trap 'code=$?; if [ $code -gt 128 ] && [ ${{SLURM_RESTART_COUNT:-0}} -lt {times} ]; then \
+scontrol requeue ${{SLURM_JOB_ID}}; fi; exit $code' EXIT"""
+
+
+def phases(conf: Any, stages: list[Stage], commit: str, owner: int, quiet: bool) -> list[tuple[Phase, int]]:
+    """(phase, number of tasks), in order."""
+    values = OmegaConf.to_container(conf, resolve=True)
+    found: list[tuple[Phase, int]] = []
+    for index in range(len(stages)):
+        found.append((Plan(index, values, commit, owner, quiet), 1))
+        found.append((Make(index, values, commit, owner, quiet), conf.executor.tasks or conf.executor.workers))
+    return [*found, (Finish(values, commit, owner, quiet), 1)]
+
+
+def run_local(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], None]) -> None:
+    """Every phase on this machine, conf.executor.workers tasks at a time. Raises what a task raised, and ValueError where
+    a worker was killed.
+    """
+    folder = RunFolder(conf)
+    with Progress(conf, stages, say):
+        for phase, tasks in phases(conf, stages, commit, os.getpid(), quiet=True):
+            executor = LocalPipelineExecutor(
+                [phase],
+                tasks=tasks,
+                workers=min(tasks, conf.executor.workers),
+                logging_dir=_logs(folder, phase, tasks),
+                skip_completed=False,  # our own files say what is done, whatever the number of tasks
+            )
+            live = folder.stage(stages[phase.index]).path / "live" if isinstance(phase, Make) else None
+            with _watched(live if executor.workers > 1 else None):
+                executor.run()
+
+
+@contextmanager
+def _watched(live: Path | None) -> Any:
+    """Interrupts the main thread when a worker is gone that had not ended: datatrove's pool would wait for ever."""
+    import multiprocess
+
+    stop, lost = threading.Event(), []
+
+    def watch() -> None:
+        seen: dict[int, Any] = {}
+        while not stop.wait(0.5):
+            children = {child.pid: child for child in multiprocess.active_children() if "Pool" in child.name}
+            lost.extend(pid for pid in seen if pid not in children and not stop.is_set())
+            if lost:
+                _thread.interrupt_main()
+                return
+            seen = children
+
+    thread = threading.Thread(target=watch, daemon=True)
+    if live is not None:
+        thread.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if lost:
+            remedy = "look at the memory of the machine, then run the same command again, it goes on from here"
+            raise ValueError(f"worker process {lost[0]} was killed: {remedy}") from None
+        raise
+    finally:
+        stop.set()
+
+
+def submit_slurm(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], None]) -> list[str]:
+    """Submits all phases, each depending on the one before; gives the job ids. Raises ValueError where jobs of this run
+    have not ended, and where Slurm refuses one.
+    """
+    folder, settings = RunFolder(conf), conf.executor
+    jobs_file = folder.path / "slurm_jobs.json"
+    if jobs_file.is_file() and (left := _unfinished(jobs_file)):
+        raise ValueError(f"jobs {', '.join(left)} of this run have not ended: wait for them, or `scancel` them first")
+    last = None
+    executors = []
+    for phase, tasks in phases(conf, stages, commit, 0, quiet=False):
+        last = SlurmPipelineExecutor(
+            [phase],
+            tasks=tasks,
+            workers=settings.workers if tasks > 1 else -1,
+            time=settings.time,
+            partition=settings.partition,
+            cpus_per_task=settings.cpus_per_task,
+            mem_per_cpu_gb=settings.mem_per_cpu_gb,
+            qos=settings.qos,
+            job_name=f"{conf.name}-{phase.name}",
+            env_command=_environment(settings),
+            sbatch_args={"kill-on-invalid-dep": "yes", **_signal(settings), **OmegaConf.to_container(settings.sbatch)},
+            logging_dir=_logs(folder, phase, tasks),
+            depends=last,
+            skip_completed=False,
+        )
+        executors.append(last)
+    try:
+        last.run()
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        raise ValueError(f"Slurm did not take the job ({error}): look at executor.partition, time and sbatch") from error
+    jobs = [str(executor.job_id) for executor in executors]
+    write_json(jobs_file, {"jobs": jobs})
+    say(f"{len(jobs)} jobs submitted, each after the one before: {', '.join(jobs)}")
+    return jobs
+
+
+def _unfinished(jobs_file: Path) -> list[str]:
+    import json
+
+    jobs = json.loads(jobs_file.read_text())["jobs"]
+    words = ["squeue", "-h", "-o", "%F", "-j", ",".join(jobs)]
+    seen = subprocess.run(words, capture_output=True, text=True).stdout.split()  # an error: Slurm has forgotten them all
+    return sorted(set(seen) & set(jobs), key=int)
+
+
+def _environment(settings: Any) -> str:
+    """Lines of the job's script before its command: the programs of this Python, its path, what `executor.setup` says."""
+    path = os.pathsep.join(part for part in sys.path if part)
+    lines = [
+        REQUEUE.format(times=settings.requeues),
+        f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={path}",
+        settings.setup or "",
+    ]
+    return "\n        ".join(line for line in lines if line)
+
+
+def _signal(settings: Any) -> dict[str, str]:
+    """Slurm says it before the time limit, and datatrove puts the job back into the queue."""
+    return {"signal": f"USR1@{settings.signal_seconds}"} if settings.signal_seconds else {}
+
+
+def _logs(folder: RunFolder, phase: Phase, tasks: int) -> str:
+    return str(folder.path / "datatrove" / f"{phase.name}-{tasks}-{time.strftime('%Y%m%d-%H%M%S')}")

@@ -1,0 +1,56 @@
+"""conf/data_prep/NAME.yaml and the command line -> a pipeline's configuration."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+# Beside the package: an editable install is the only one that finds conf/ (as nemo_amalia/config/compose.py).
+CONF = Path(__file__).resolve().parents[1] / "conf" / "data_prep"
+
+
+def names() -> list[str]:
+    """The data sets that have a configuration and a pipeline."""
+    package = Path(__file__).resolve().parent
+    return sorted(path.stem for path in CONF.glob("*.yaml") if (package / path.stem / "pipeline.py").is_file())
+
+
+def compose(name: str, overrides: list[str]) -> Any:
+    """A DictConfig. Raises ValueError, in one line, on a name, key or choice that is not there."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names())}"
+        raise ValueError(f"no data set is called {name!r}: {hint}")
+    for word in overrides:
+        if "=" not in word:
+            raise ValueError(f"{word!r} is not an override: write key=value, as in seed=1 or executor=slurm")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        try:
+            conf = hydra_compose(name, overrides=overrides)
+        except HydraException as error:
+            raise ValueError(_one_line(error)) from error
+    return checked(conf, OmegaConf)
+
+
+def checked(conf: Any, library: Any) -> Any:
+    """The configuration, once the engine's own values make sense. Raises ValueError naming the first that does not."""
+    if missing := sorted(library.missing_keys(conf)):
+        raise ValueError(f"no value for {', '.join(missing)}: add {missing[0]}=... to the command")
+    least = {"records_per_chunk": 1, "samples_per_shard": 1, "concurrency": 1, "limit": 0, "seed": 0}
+    for name, smallest in {**least, "executor.workers": 1, "executor.tasks": 0}.items():
+        value = library.select(conf, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
+            raise ValueError(f"{name}={value}: expected a whole number of at least {smallest}")
+    if not isinstance(conf.max_model_errors, int | float) or not 0 <= conf.max_model_errors <= 1:
+        raise ValueError(f"max_model_errors={conf.max_model_errors}: expected a share, 0 to 1")
+    return conf
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error.__cause__ or error).split())
