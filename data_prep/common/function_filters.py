@@ -9,44 +9,45 @@ from __future__ import annotations
 import ast
 import builtins
 import hashlib
+import re
 import symtable
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from data_prep.common.engine import Drop
+from data_prep.common.engine import Drop, Sample
+from data_prep.common.render_code import normalise_code
 
-Sample = dict[str, Any]
+SPECIAL = re.compile(r"<image>|<\|[^|\n]{1,40}\|>|</?s>|<(?:start|end)_of_\w+>")
 NOT_KNOWN = ("", "unknown", "NOASSERTION")
 
 
-def permissive(allowed: Iterable[str]) -> Callable[[Sample, Any], Sample]:
-    """Keeps records whose licence is one of the SPDX identifiers allowed."""
-    names = {name.casefold() for name in allowed}
-
-    def licence(sample: Sample, run: Any) -> Sample:
-        if sample["licence"] in NOT_KNOWN:
-            raise Drop("licence_unknown", sample["source"])
-        if sample["licence"].casefold() not in names:
-            raise Drop("licence_not_permissive", sample["licence"])
-        return sample
-
-    return licence
+def permissive(sample: Sample, run: Any, *, licences: Collection[str]) -> Sample:
+    """Keeps records whose licence is one of these SPDX identifiers."""
+    if sample["licence"] in NOT_KNOWN:
+        raise Drop("licence_unknown", sample["source"])
+    if sample["licence"].casefold() not in {name.casefold() for name in licences}:
+        raise Drop("licence_not_permissive", sample["licence"])
+    return sample
 
 
-def length(least: int, most: int, columns: int) -> Callable[[Sample, Any], Sample]:
+def fits(sample: Sample, run: Any, *, least: int, most: int, columns: int) -> Sample:
     """Keeps code of `least` to `most` lines (the paper: at most 50), none wider than `columns`."""
+    rows = sample["code"].splitlines() or [""]
+    if not least <= len(rows) <= most:
+        raise Drop("too_many_lines" if len(rows) > most else "too_few_lines", str(len(rows)))
+    if max(map(len, rows)) > columns:
+        raise Drop("too_wide")
+    return sample
 
-    def lines(sample: Sample, run: Any) -> Sample:
-        rows = sample["code"].expandtabs(4).splitlines()
-        if not least <= len(rows) <= most:
-            raise Drop("too_many_lines" if len(rows) > most else "too_few_lines", str(len(rows)))
-        if max(map(len, rows)) > columns:
-            raise Drop("too_wide")
-        return sample
 
-    return lines
+def as_shown(sample: Sample, run: Any) -> Sample:
+    """Makes the code what a picture of it can show (render_code.normalise_code), so that what is shown is what runs."""
+    code = normalise_code(sample["code"])
+    if SPECIAL.search(code):
+        raise Drop("special_token", "a tokenizer would read it as one of its own marks")
+    return sample | {"code": code}
 
 
 def parse(code: str) -> ast.Module | None:
@@ -131,6 +132,9 @@ def _canonical(sample: Sample) -> str:
     if tree is None:
         return " ".join(sample["code"].split())
     for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.dump(tree)

@@ -20,6 +20,14 @@ UNKNOWN = "unknown"
 LEFT_OUT = ("test", "idlelib", "lib2to3", "site-packages", "__pycache__", "turtledemo", "ensurepip", "encodings")
 
 
+def read_functions(
+    *, files: Iterable[str | Path], licences: str | Path | None, languages: Iterable[str]
+) -> Iterator[dict[str, Any]]:
+    """The source of a pipeline: CodeSearchNet's files, or without files Python's standard library."""
+    files = list(files)
+    return codesearchnet(files, licences, languages) if files else standard_library()
+
+
 def codesearchnet(
     files: Iterable[str | Path], licences: str | Path | None = None, languages: Iterable[str] = ("python",)
 ) -> Iterator[dict[str, Any]]:

@@ -108,7 +108,9 @@ class Sandbox:
         """Runs one program, waiting for a free interpreter."""
         for name, text in (("program", code), ("stdin", stdin)):
             if len(text.encode("utf-8", "surrogatepass")) > self.limits.code_bytes:
-                raise ValueError(f"a {name} of more than {self.limits.code_bytes} bytes: shorten it or raise code_bytes")
+                raise ValueError(
+                    f"a {name} of more than {self.limits.code_bytes} bytes: shorten it or raise code_bytes"
+                )
         self._prepare()
         zygote = self._idle.get()
         try:

@@ -1,8 +1,8 @@
 """The words of questions and answers: templates in a YAML file, by kind and language (pt-PT, en), drawn by chance.
 
-    kind:
-      pt-PT: ["Quanto é {a}?", ...]
-      en: ["How much is {a}?", ...]
+kind:
+  pt-PT: ["Quanto é {a}?", ...]
+  en: ["How much is {a}?", ...]
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def load(file: Path) -> Wording:
 
 
 def language_of(rng: random.Random, portuguese: float) -> str:
-    """"pt-PT" with that share, else "en"."""
+    """ "pt-PT" with that share, else "en"."""
     return LANGUAGES[rng.random() >= portuguese]
 
 

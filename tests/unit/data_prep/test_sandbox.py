@@ -76,7 +76,9 @@ def test_stdin_and_files_of_its_own(sandbox):
 
 
 def test_the_standard_library_is_there_and_nothing_else(sandbox):
-    names = "json re math datetime decimal fractions statistics itertools functools collections csv hashlib random heapq"
+    names = (
+        "json re math datetime decimal fractions statistics itertools functools collections csv hashlib random heapq"
+    )
     assert sandbox.run(f"import {names.replace(' ', ', ')}\nhashlib.md5(b'').hexdigest()[:4]").value == "'d41d'"
     assert "No module named 'numpy'" in sandbox.run("import numpy").error
 

@@ -1,0 +1,62 @@
+"""PTOutputsToCode: SePIC reversed; the picture shows an output, the options are functions with a call (section 5.1)."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from data_prep.common import wording
+from data_prep.common.code_pictures import picture
+from data_prep.common.code_questions import listed, placed, spread, turns
+from data_prep.common.engine import Drop, Sample
+from data_prep.common.execution import Executor, UnusableError, program
+from data_prep.common.mutations import mutants
+from data_prep.common.recheck import Recheck
+from data_prep.sepic.pipeline import called_functions, choose_language, executor_of
+
+QUESTIONS = Path(__file__).with_name("questions.yaml")
+WRONG = 3
+
+
+def pipeline(conf) -> list:
+    """The steps, in order."""
+    executor = executor_of(conf)
+    return [
+        *called_functions(conf, executor),
+        partial(distract, tries=conf.distractors.tries, executor=executor),
+        partial(choose_language, portuguese=conf.portuguese),
+        partial(picture, field="output", fonts=conf.fonts, programming="text"),
+        ask_which_program,
+        Recheck(conf.sandbox.workers, dict(conf.sandbox.limits)),
+        spread,
+    ]
+
+
+async def distract(sample: Sample, run, *, tries: int, executor: Executor) -> Sample:
+    """Adds "wrong": three programs that run and print other things than the right one and than each other."""
+    others = itertools.islice(candidates(sample, run.rng), tries)
+    try:
+        found = await asyncio.to_thread(executor.others, others, [sample["output"]], WRONG, tries)
+    except UnusableError as error:
+        raise Drop(error.reason, error.note) from error
+    return sample | {"wrong": [code for code, _ in found]}
+
+
+def candidates(sample: Sample, rng) -> Iterator[str]:
+    """The function with another of its calls first, then with one token changed in it or in its call, and so on."""
+    siblings = iter([program(sample["code"], call) for call in rng.sample(sample["siblings"], len(sample["siblings"]))])
+    changed = mutants(sample["program"], rng)
+    yield from itertools.islice(siblings, 1)
+    yield from itertools.islice(changed, WRONG - 1)
+    yield from siblings
+    yield from changed
+
+
+def ask_which_program(sample: Sample, run) -> Sample:
+    """Adds "variants": the one conversation, the right program under a letter drawn by chance."""
+    options, letter = placed(run.rng, sample["program"].rstrip(), [code.rstrip() for code in sample["wrong"]])
+    words = wording.load(QUESTIONS)
+    question = words.draw(run.rng, "which", sample["language"], options=listed(options, "python"))
+    answer = words.draw(run.rng, "answer", sample["language"], letter=letter)
+    return sample | {"variants": [{"kind": "choose_code", "messages": turns(question, answer)}]}
