@@ -1,7 +1,7 @@
-"""What a program prints, when that is something a reader of the program could know; and programs that print another thing.
+"""What a program prints, when a reader of the program could know it; and programs that print another thing.
 
-Everything runs in the sandbox, twice: with two seeds of Python's string hashes, in two interpreters. What differs between
-the two runs (clocks, random numbers, addresses, the order of a set of strings) is no answer to a question.
+Everything runs in the sandbox, twice: with two seeds of Python's string hashes, in two interpreters. What differs
+between the two runs (clocks, random numbers, addresses, the order of a set of strings) is no answer to a question.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which functions are used: licence, syntax, length, and whether one runs without the file that it was taken from.
 
-Each is a step of a pipeline: (sample, run) -> the sample, or a Drop with its reason. Section 5.1: "syntactically correct,
-50-line max Python functions"; "permissible".
+Each is a step of a pipeline: (sample, run) -> the sample, or a Drop with its reason. Section 5.1: "syntactically
+correct, 50-line max Python functions"; "permissible".
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from data_prep.common.engine import Drop, Sample
 from data_prep.common.render_code import normalise_code
 
 SPECIAL = re.compile(r"<image>|<\|[^|\n]{1,40}\|>|</?s>|<(?:start|end)_of_\w+>")
+DOCUMENTED = ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef
 NOT_KNOWN = ("", "unknown", "NOASSERTION")
 
 
@@ -132,9 +133,6 @@ def _canonical(sample: Sample) -> str:
     if tree is None:
         return " ".join(sample["code"].split())
     for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)
-            and ast.get_docstring(node) is not None
-        ):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return ast.dump(tree)

@@ -33,9 +33,9 @@ def codesearchnet(
 ) -> Iterator[dict[str, Any]]:
     """The functions of CodeSearchNet's .jsonl or .jsonl.gz files, in order, of the given programming languages.
 
-    licences: lines of `owner/name<tab>SPDX identifier`; CodeSearchNet keeps its own in a pickle, which is not read. A row's
-    own "licence" or "license" comes first; without either it is "unknown". Raises ValueError on a missing file and on a
-    line that is no such record, naming both.
+    licences: lines of `owner/name<tab>SPDX identifier`; CodeSearchNet keeps its own in a pickle, which is not read.
+    A row's own "licence" or "license" comes first; without either it is "unknown". Raises ValueError on a missing file
+    and on a line that is no such record, naming both.
     """
     known, wanted = _licences(licences) if licences else {}, set(languages)
     for file in map(Path, files):
@@ -92,14 +92,14 @@ def standard_library(folder: str | Path | None = None) -> Iterator[dict[str, Any
             tree = ast.parse(text)
         except (UnicodeDecodeError, SyntaxError):
             continue  # files that are there to be wrong
-        imports = _imports(tree)
+        imports, rows = _imports(tree), text.split("\n")  # ast.get_source_segment would split the file every time
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and not node.decorator_list:
                 yield {
                     "source": f"cpython-{version}/Lib/{inner.as_posix()}#L{node.lineno}",
                     "licence": "PSF-2.0",
                     "name": node.name,
-                    "code": ast.get_source_segment(text, node),
+                    "code": "\n".join(rows[node.lineno - 1 : node.end_lineno]),
                     "programming": "python",
                     "imports": imports,
                 }

@@ -1,5 +1,5 @@
-"""Calls of a function, proposed by a model and run in the sandbox (section 5.1, SePIC: "Gemma4-E4B generated invocations
-(executed in a sandbox)").
+"""Calls of a function, proposed by a model and run in the sandbox (section 5.1, SePIC: "Gemma4-E4B generated
+invocations (executed in a sandbox)").
 """
 
 from __future__ import annotations

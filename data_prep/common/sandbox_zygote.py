@@ -2,8 +2,8 @@
 
 zygote (pid 1, never sees a program) -> supervisor (reads the request, mounts the folder, keeps the time, answers the
 host) -> program (pid 1 of its own pid namespace). Only the first two are ours to trust, and the third can name neither.
-`sandbox_zygote.py CONTROL FILTER`: CONTROL is a socket on which each message carries the socket of one execution, FILTER
-holds the seccomp program. The zygote ends with the host: CONTROL is then at its end.
+`sandbox_zygote.py CONTROL FILTER`: CONTROL is a socket on which each message carries the socket of one execution,
+FILTER holds the seccomp program. The zygote ends with the host: CONTROL is then at its end.
 """
 
 import gc

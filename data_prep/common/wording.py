@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import string
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -21,8 +21,8 @@ LANGUAGES = ("pt-PT", "en")
 class Wording:
     """The templates of one data set.
 
-    file: a YAML file as above. Raises ValueError on a kind that lacks a language, or whose templates of both languages do
-    not take the same values.
+    file: a YAML file as above. Raises ValueError on a kind that lacks a language, or whose templates of both languages
+    do not take the same values.
     """
 
     def __init__(self, file: Path) -> None:
@@ -39,7 +39,7 @@ class Wording:
         return rng.choice(self._kinds[kind][language]).format_map(values)
 
 
-@lru_cache(maxsize=None)
+@cache
 def load(file: Path) -> Wording:
     """The wording of a file, read once a process."""
     return Wording(file)

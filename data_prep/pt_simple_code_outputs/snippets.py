@@ -1,5 +1,5 @@
-"""Programs of at most ten lines that a model writes about a topic (section 5.1: "short, executable Python snippets (max 10
-lines) utilizing the print function").
+"""Programs of at most ten lines that a model writes about a topic (section 5.1: "short, executable Python snippets (max
+10 lines) utilizing the print function").
 """
 
 from __future__ import annotations

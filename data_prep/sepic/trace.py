@@ -1,5 +1,5 @@
-"""Chains of thought: written by a model that does not see the answer, kept when the execution agrees (section 5.1, SePIC:
-"paired with Gemma4-31B CoT traces").
+"""Chains of thought: written by a model that does not see the answer, kept when the execution agrees (section 5.1,
+SePIC: "paired with Gemma4-31B CoT traces").
 
 Two things are checked against what really happened: the output that the model arrives at, and every `name = value` that
 it claims on the way, where the program has a variable of that name.
