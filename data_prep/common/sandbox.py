@@ -3,7 +3,7 @@
 Each program runs in a process of its own that has nothing but a fresh, empty folder in memory: no network, no other
 process to see or make, no file of the host except Python's standard library, no environment, and limits on CPU, time,
 memory, output and disk. Walls: bubblewrap's namespaces, then one pid and one mount namespace a program, no
-capability, rlimits, and a seccomp list of what may be called (sandbox_walls.py, sandbox_program.py). docs/sandbox.md.
+capability, rlimits, and a seccomp list of what may be called. docs/data_prep/sandbox.md.
 """
 
 from __future__ import annotations

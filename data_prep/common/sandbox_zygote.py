@@ -53,7 +53,7 @@ def supervise(channel: socket.socket, seccomp: bytes) -> None:
         raise OSError("the folder of the program cannot be mounted")
     os.chdir(BOX)
     stdin = os.memfd_create("stdin")
-    os.write(stdin, request["stdin"].encode())
+    os.write(stdin, request["stdin"].encode("utf-8", "surrogatepass"))
     os.lseek(stdin, 0, os.SEEK_SET)
     pipes = [os.pipe() for _ in range(3)]
     start = time.monotonic()

@@ -1,6 +1,5 @@
 """PTOutputsToCode: SePIC reversed; the picture shows an output, the options are functions with a call (section 5.1)."""
 
-import asyncio
 import itertools
 from collections.abc import Iterator
 from functools import partial
@@ -9,8 +8,9 @@ from pathlib import Path
 from data_prep.common import wording
 from data_prep.common.code_pictures import picture
 from data_prep.common.code_questions import listed, placed, spread, turns
-from data_prep.common.engine import Drop, Sample
-from data_prep.common.execution import Executor, UnusableError, program
+from data_prep.common.distractors import with_distractors
+from data_prep.common.engine import Sample
+from data_prep.common.execution import Executor, program
 from data_prep.common.mutations import mutants
 from data_prep.common.recheck import Recheck
 from data_prep.sepic.pipeline import called_functions, choose_language, executor_of
@@ -34,13 +34,9 @@ def pipeline(conf) -> list:
 
 
 async def distract(sample: Sample, run, *, tries: int, executor: Executor) -> Sample:
-    """Adds "wrong": three programs that run and print other things than the right one and than each other."""
-    others = itertools.islice(candidates(sample, run.rng), tries)
-    try:
-        found = await asyncio.to_thread(executor.others, others, [sample["output"]], WRONG, tries)
-    except UnusableError as error:
-        raise Drop(error.reason, error.note) from error
-    return sample | {"wrong": [code for code, _ in found]}
+    """Four programs of which each prints something else, one of them the right one: "program", "output", "wrong"."""
+    others = candidates(sample, run.rng)
+    return await with_distractors(sample, run, others, number=WRONG, tries=tries, executor=executor)
 
 
 def candidates(sample: Sample, rng) -> Iterator[str]:
@@ -55,7 +51,7 @@ def candidates(sample: Sample, rng) -> Iterator[str]:
 
 def ask_which_program(sample: Sample, run) -> Sample:
     """Adds "variants": the one conversation, the right program under a letter drawn by chance."""
-    options, letter = placed(run.rng, sample["program"].rstrip(), [code.rstrip() for code in sample["wrong"]])
+    options, letter = placed(run.rng, sample["program"].rstrip(), [code.rstrip() for code, _ in sample["wrong"]])
     words = wording.load(QUESTIONS)
     question = words.draw(run.rng, "which", sample["language"], options=listed(options, "python"))
     answer = words.draw(run.rng, "answer", sample["language"], letter=letter)

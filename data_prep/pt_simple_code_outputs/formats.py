@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from data_prep.common import wording
 from data_prep.common.code_questions import listed, placed, turns
-from data_prep.common.engine import Drop, Sample
-from data_prep.common.execution import Executor, UnusableError
+from data_prep.common.distractors import with_distractors
+from data_prep.common.engine import Sample
+from data_prep.common.execution import Executor
 from data_prep.common.mutations import mutants
 from data_prep.common.seeds import weighted
 
@@ -26,18 +26,13 @@ def choose_format(sample: Sample, run: Any, *, shares: Mapping[str, float]) -> S
 
 
 async def distract(sample: Sample, run: Any, *, tries: int, executor: Executor) -> Sample:
-    """Adds "wrong": as many outputs as the format needs, of programs that differ from this one in a token and, as the
-    sandbox says, in what they print.
-    """
+    """As many other programs as the format needs, one token and the output apart; "code" is the one to be shown."""
     number = WRONG[sample["format"]]
     if not number:
         return sample | {"wrong": []}
     others = mutants(sample["program"], run.rng)
-    try:
-        found = await asyncio.to_thread(executor.others, others, [sample["output"]], number, tries)
-    except UnusableError as error:
-        raise Drop(error.reason, error.note) from error
-    return sample | {"wrong": [output for _, output in found]}
+    found = await with_distractors(sample, run, others, number=number, tries=tries, executor=executor)
+    return found | {"code": found["program"]}
 
 
 def ask(sample: Sample, run: Any) -> Sample:
@@ -52,13 +47,13 @@ def ask(sample: Sample, run: Any) -> Sample:
         question = words.draw(rng, f"direct_{style}", language)
         variants.append({"kind": "direct", "messages": turns(question, shown)})
     elif sample["format"] == "multiple_choice":
-        options, letter = placed(rng, output, sample["wrong"])
+        options, letter = placed(rng, output, [text for _, text in sample["wrong"]])
         question = words.draw(rng, "multiple_choice", language, options=listed(options))
         answer = words.draw(rng, "letter", language, letter=letter)
         variants.append({"kind": "choose_output", "messages": turns(question, answer)})
     else:
         style = rng.choice(("short", "full"))
-        for claim, kind in ((output, "yes"), (sample["wrong"][0], "no")):
+        for claim, kind in ((output, "yes"), (sample["wrong"][0][1], "no")):
             question = words.draw(rng, "yes_no", language, claim=wording.fenced(claim))
             answer = words.draw(rng, f"{kind}_{style}", language, output=wording.fenced(output))
             variants.append({"kind": "yes_no", "messages": turns(question, answer)})

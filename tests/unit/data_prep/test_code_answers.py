@@ -1,4 +1,4 @@
-"""Answers about code: executions that are answers, wrong ones, chains of thought, conversations, the independent check."""
+"""Answers about code: executions that are answers, wrong ones, chains of thought, formats, the independent check."""
 
 import collections
 import itertools
@@ -9,6 +9,7 @@ import pytest
 
 from data_prep.common import wording
 from data_prep.common.code_questions import LETTERS, listed, placed, turns
+from data_prep.common.distractors import with_distractors
 from data_prep.common.engine import Drop
 from data_prep.common.engine.steps import Run
 from data_prep.common.execution import Bounds, Executor, UnusableError, comparable, program
@@ -74,12 +75,34 @@ def test_wrong_outputs_are_wrong_by_execution(executor):
         executor.others((f"print({n})" for n in itertools.count()), [], 2, 1)
 
 
+def test_the_right_option_is_any_of_them(executor):
+    """Always the original, and it would be the one that the others resemble."""
+    import asyncio
+
+    sample = {"program": "print(10)", "output": "10", "key": "a"}
+    shown = collections.Counter()
+    for number in range(40):
+        run = Run(number, "distract", "a")
+        others = with_distractors(
+            sample, run, ["print(11)", "print(10)", "print(12)"], number=2, tries=5, executor=executor
+        )
+        found = asyncio.run(others)
+        assert sorted([found["output"], *(text for _, text in found["wrong"])]) == ["10", "11", "12"]
+        assert found["program"] == f"print({found['output']})"
+        shown[found["output"]] += 1
+    assert set(shown) == {"10", "11", "12"} and max(shown.values()) < 25
+    with pytest.raises(Drop, match="few_distractors"):
+        asyncio.run(with_distractors(sample, Run(0, "d", "a"), ["print(10)"], number=1, tries=5, executor=executor))
+
+
 def test_what_a_picture_cannot_tell_apart_is_equal():
     assert comparable("a  \n\tb\n\n") == comparable("a\n    b") != comparable("a\nb")
 
 
 def test_a_chain_of_thought_is_held_against_the_execution(executor):
-    code = program("def f(n):\n    total = 0\n    for i in range(n):\n        total += i\n    return str(total)", "f(4)")
+    code = program(
+        "def f(n):\n    total = 0\n    for i in range(n):\n        total += i\n    return str(total)", "f(4)"
+    )
     states = recorded(code, executor)
     assert states["total"] == ["0", "1", "3", "6"] and states["n"] == ["4"]
     good = "Começa com `total = 0`; depois `total = 3` e `total = 6`. `outra = 9`."
@@ -167,8 +190,8 @@ def test_the_independent_check(kind, question, answer, code, right):
 
 
 def snippet(code: str, output: str, wrong: list[str], kind: str) -> dict:
-    sample = {"code": code, "program": code, "output": output, "wrong": wrong, "format": kind, "language": "pt-PT"}
-    return sample | {"key": "a"}
+    sample = {"code": code, "program": code, "output": output, "format": kind, "language": "pt-PT", "key": "a"}
+    return sample | {"wrong": [["print()", text] for text in wrong]}
 
 
 @pytest.mark.parametrize("kind", ["direct", "yes_no", "multiple_choice"])

@@ -166,7 +166,9 @@ def test_invocations(call, fault):
 
 
 def test_mutants_change_one_token_and_nothing_else():
-    code = "def f(a, *rest):  # 1 + 1\n    if a < 10 and rest:\n        return [x * 2 for x in rest]\n    return 'a + 1'"
+    code = (
+        "def f(a, *rest):  # 1 + 1\n    if a < 10 and rest:\n        return [x * 2 for x in rest]\n    return 'a + 1'"
+    )
     found = list(mutants(code, random.Random(0)))
     assert len(found) == len(set(found)) >= 8 and code not in found
     for mutant in found:
