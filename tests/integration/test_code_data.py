@@ -1,4 +1,4 @@
-"""The four code data sets from CodeSearchNet's format to shards with a scripted model; answers run in a plain Python."""
+"""The four code data sets, from CodeSearchNet's format to shards with a scripted model; answers run in plain Python."""
 
 import collections
 import importlib
