@@ -74,7 +74,7 @@ def run_pipeline(conf) -> int:
             print(f"see `amalia-data {conf.name} status`")
             return 0
         run_local(conf, stages, commit, _say)
-    print("\n".join(report_lines(finished_report(out, begun["id"]), Path(conf.out))))
+    print("\n".join(report_lines(finished_report(out, begun["id"]))))
     return 0
 
 

@@ -25,6 +25,6 @@ fi
 # uv resolves with the overrides in pyproject.toml and links from its cache; pip can do neither.
 .venv/bin/python -m pip install --quiet --disable-pip-version-check 'uv==0.13.9' 2>&1 | grep -v '^WARNING: Location' || true
 echo "setup: installing the pinned packages (about 6 GB on disk; minutes on the first time, seconds after)"
-.venv/bin/uv pip install --quiet --python .venv/bin/python -e '.[dev]'
+.venv/bin/uv pip install --quiet --python .venv/bin/python -e '.[dev,data-prep]'
 touch .venv/.ready
 echo "setup: ready in $((SECONDS - started)) s"

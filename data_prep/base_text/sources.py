@@ -49,7 +49,9 @@ def territories() -> Iterator[Sample]:
         except (UnknownLocaleError, ValueError):
             week = None
         source = f"Unicode CLDR in Babel {babel.__version__}, territory {code}"
-        text = _text(code, portuguese.territories[code], names, portuguese.currencies[currencies[0]], currencies[0], week)
+        text = _text(
+            code, portuguese.territories[code], names, portuguese.currencies[currencies[0]], currencies[0], week
+        )
         yield {"text": text, "source": source, "licence": "Unicode-3.0", "language": "pt-PT"}
 
 

@@ -22,10 +22,10 @@ from data_prep.common.engine.phases import Finish, Make, Phase, Plan
 from data_prep.common.engine.progress import Progress
 from data_prep.common.engine.steps import Stage
 
-# A job that a signal ended (the node's memory, an administrator's kill) goes back to the queue; one that ended with an
+# A task that a signal ended (the node's memory, an administrator's kill) goes back to the queue; one that ended with an
 # error of its own does not: it would end the same way.
 REQUEUE = """trap 'code=$?; if [ $code -gt 128 ] && [ ${{SLURM_RESTART_COUNT:-0}} -lt {times} ]; then \
-scontrol requeue ${{SLURM_JOB_ID}}; fi; exit $code' EXIT"""
+scontrol requeue ${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}; fi; exit $code' EXIT"""
 
 
 def phases(conf: Any, stages: list[Stage], commit: str, owner: int, quiet: bool) -> list[tuple[Phase, int]]:
@@ -39,8 +39,8 @@ def phases(conf: Any, stages: list[Stage], commit: str, owner: int, quiet: bool)
 
 
 def run_local(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], None]) -> None:
-    """Every phase on this machine, conf.executor.workers tasks at a time. Raises what a task raised, and ValueError where
-    a worker was killed.
+    """Every phase on this machine, conf.executor.workers tasks at a time. Raises what a task raised, and ValueError
+    where a worker was killed.
     """
     folder = RunFolder(conf)
     with Progress(conf, stages, say):
@@ -52,6 +52,8 @@ def run_local(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], 
                 logging_dir=_logs(folder, phase, tasks),
                 skip_completed=False,  # our own files say what is done, whatever the number of tasks
             )
+            if isinstance(phase, Finish):
+                say("checking all counts and writing the shards")
             live = folder.stage(stages[phase.index]).path / "live" if isinstance(phase, Make) else None
             with _watched(live if executor.workers > 1 else None):
                 executor.run()
@@ -110,16 +112,19 @@ def submit_slurm(conf: Any, stages: list[Stage], commit: str, say: Callable[[str
             qos=settings.qos,
             job_name=f"{conf.name}-{phase.name}",
             env_command=_environment(settings),
-            sbatch_args={"kill-on-invalid-dep": "yes", **_signal(settings), **OmegaConf.to_container(settings.sbatch)},
+            sbatch_args=_sbatch(settings),
             logging_dir=_logs(folder, phase, tasks),
             depends=last,
             skip_completed=False,
+            requeue_signals=None,  # Phase has a handler: datatrove's would put the whole array back, not the task
         )
         executors.append(last)
     try:
         last.run()
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
-        raise ValueError(f"Slurm did not take the job ({error}): look at executor.partition, time and sbatch") from error
+        raise ValueError(
+            f"Slurm did not take the job ({error}): look at executor.partition, time and sbatch"
+        ) from error
     jobs = [str(executor.job_id) for executor in executors]
     write_json(jobs_file, {"jobs": jobs})
     say(f"{len(jobs)} jobs submitted, each after the one before: {', '.join(jobs)}")
@@ -131,12 +136,14 @@ def _unfinished(jobs_file: Path) -> list[str]:
 
     jobs = json.loads(jobs_file.read_text())["jobs"]
     words = ["squeue", "-h", "-o", "%F", "-j", ",".join(jobs)]
-    seen = subprocess.run(words, capture_output=True, text=True).stdout.split()  # an error: Slurm has forgotten them all
+    seen = subprocess.run(
+        words, capture_output=True, text=True
+    ).stdout.split()  # an error: Slurm has forgotten them all
     return sorted(set(seen) & set(jobs), key=int)
 
 
 def _environment(settings: Any) -> str:
-    """Lines of the job's script before its command: the programs of this Python, its path, what `executor.setup` says."""
+    """Lines of a job's script before its command: the programs of this Python, its path, and `executor.setup`."""
     path = os.pathsep.join(part for part in sys.path if part)
     lines = [
         REQUEUE.format(times=settings.requeues),
@@ -146,9 +153,12 @@ def _environment(settings: Any) -> str:
     return "\n        ".join(line for line in lines if line)
 
 
-def _signal(settings: Any) -> dict[str, str]:
-    """Slurm says it before the time limit, and datatrove puts the job back into the queue."""
-    return {"signal": f"USR1@{settings.signal_seconds}"} if settings.signal_seconds else {}
+def _sbatch(settings: Any) -> dict[str, str]:
+    """signal: Slurm says it before the time limit (phases.requeue_at_signal). A requeued task's log goes on."""
+    options = {"kill-on-invalid-dep": "yes", "open-mode": "append"}
+    if settings.signal_seconds:
+        options["signal"] = f"USR1@{settings.signal_seconds}"
+    return options | OmegaConf.to_container(settings.sbatch)
 
 
 def _logs(folder: RunFolder, phase: Phase, tasks: int) -> str:

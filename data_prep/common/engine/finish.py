@@ -63,7 +63,7 @@ def finish(conf: Any, stages: list[Stage]) -> dict[str, Any]:
     if finished := finished_report(out, run["id"]):
         write_json(folder.report, finished)  # killed between the two
         return finished
-    report: dict[str, Any] = {"id": run["id"], "name": conf.name, "seed": conf.seed, "stages": []}
+    report: dict[str, Any] = {"id": run["id"], "name": conf.name, "seed": conf.seed, "out": str(out), "stages": []}
     ledgers = {stage.name: check_stage(stage, folder.stage(stage), conf.records_per_chunk) for stage in stages}
     given = None
     for stage in stages:
@@ -77,7 +77,9 @@ def finish(conf: Any, stages: list[Stage]) -> dict[str, Any]:
     write_lines(folder.path / "dropped.jsonl", _drops(folder, stages, conf))
     if not given:
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in report_dropped(report).most_common())
-        raise ValueError(f"no sample came out of {ledgers[stages[0].name].records:,} records ({reasons}): see dropped.jsonl")
+        raise ValueError(
+            f"no sample came out of {ledgers[stages[0].name].records:,} records ({reasons}): see dropped.jsonl"
+        )
     report["shards"] = _write(conf, run, _samples(conf, run, folder.stage(stages[-1])), given, out, report)
     write_json(folder.report, report)
     return report

@@ -65,7 +65,8 @@ class Journal:
             self._file.execute("INSERT INTO record VALUES (?, ?, ?)", (number, counted, packed))
             self._file.executemany("INSERT INTO blob VALUES (?, ?, ?)", [(number, i, b) for i, b in enumerate(blobs)])
         except BaseException:
-            self._file.execute("ROLLBACK")
+            if self._file.in_transaction:  # SQLite itself takes everything back where the disk is full
+                self._file.execute("ROLLBACK")
             raise
         self._file.execute("COMMIT")
 
@@ -79,7 +80,9 @@ class SealedJournal:
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise ValueError(f"{path} is missing: its run cannot be finished without it; restore it, or begin a new run")
+            raise ValueError(
+                f"{path} is missing: its run cannot be finished without it; restore it, or begin a new run"
+            )
         self._file = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
 
     def close(self) -> None:

@@ -80,12 +80,14 @@ class Ledger:
         return cls(steps, content["records"], content["samples"], Counter(content["usage"]))
 
     def check(self, stage: str, records: int) -> None:
-        """Raises ValueError, naming stage, step and numbers, unless `records` records became `samples` samples and every
-        one in between is counted.
+        """Raises ValueError, naming stage, step and numbers, unless `records` records became `samples` samples and
+        every one in between is counted.
         """
         where = f"counts of stage {stage} do not add up"
         if self.records != records:
-            raise ValueError(f"{where}: it has {records:,} records and {self.records:,} are done; run the command again")
+            raise ValueError(
+                f"{where}: it has {records:,} records and {self.records:,} are done; run the command again"
+            )
         given, giver = self.records, "records"
         for step in self.steps:
             if step.into != given:

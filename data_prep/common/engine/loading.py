@@ -17,6 +17,8 @@ def load_stages(conf: Any) -> tuple[Any, list[Stage]]:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and not name.startswith(error.name):
-            raise ValueError(f"pipeline {name} needs {error.name}: install the extra, `pip install -e .[data-prep]`") from error
+            raise ValueError(
+                f"pipeline {name} needs {error.name}: install the extra, `pip install -e .[data-prep]`"
+            ) from error
         raise ValueError(f"there is no module {name}: a pipeline is a file with pipeline(conf)") from error
     return module, stages_of(module.pipeline(conf))

@@ -9,12 +9,11 @@ import importlib
 from collections import Counter
 from typing import Any, Protocol
 
-
 PERMANENT = {"schema", "truncated", "empty"}  # asking once more would end the same way
 
 
 class ModelError(RuntimeError):
-    """A model call that was given up, after the client's own retries. reason: as data_prep.common.client.ModelError's."""
+    """A model call that was given up, after the client's own retries. reason: as that of the client's ModelError."""
 
     def __init__(self, message: str, reason: str = "gave_up") -> None:
         super().__init__(message)
@@ -61,9 +60,7 @@ class Meter:
         if answer.cached:
             self._usage["cached"] += 1
         else:
-            self._usage.update(
-                calls=1, tokens_in=answer.tokens_in, tokens_out=answer.tokens_out, cost=answer.cost or 0
-            )
+            self._usage.update(calls=1, tokens_in=answer.tokens_in, tokens_out=answer.tokens_out, cost=answer.cost or 0)
         self._called.add((request.role, answer.model))
         if request.prompt:
             self._prompts.add(request.prompt)

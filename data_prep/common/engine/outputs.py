@@ -12,7 +12,9 @@ def check_output(sample: dict[str, Any]) -> None:
     """Raises ValueError where training would refuse the sample: its key, messages, images or placeholders."""
     key = sample["key"]
     if not isinstance(key, str) or not KEY.fullmatch(key):
-        raise ValueError(f"key {key!r} may hold only letters, digits, - and _: have the source or the last step name it")
+        raise ValueError(
+            f"key {key!r} may hold only letters, digits, - and _: have the source or the last step name it"
+        )
     messages, images = sample.get("messages"), sample.get("images", [])
     if not isinstance(messages, list) or not messages or not all(_is_turn(turn) for turn in messages):
         raise ValueError(f"sample {key} ends the pipeline without messages: expected a list of role and content")

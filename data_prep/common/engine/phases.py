@@ -7,6 +7,9 @@ plain values is pickled on its way to a worker or a Slurm job.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import subprocess
 import time
 import traceback
 from collections.abc import Iterator
@@ -22,6 +25,15 @@ from data_prep.common.engine.model_access import open_models
 from data_prep.common.engine.records import plan_barrier, plan_source
 from data_prep.common.engine.steps import Stage
 from data_prep.common.engine.task import Pulse, Task
+
+
+def requeue_at_signal(*_: Any) -> None:
+    """Puts this task of a Slurm array back into the queue and ends it. The number of the array alone, which
+    SLURM_JOB_ID is in its first task, would put back all of them.
+    """
+    task = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    subprocess.run(["scontrol", "requeue", task], check=False)
+    os._exit(15)  # the journal holds what is done; nothing else is to be saved
 
 
 class Phase(PipelineStep):
@@ -48,6 +60,8 @@ class Phase(PipelineStep):
         from omegaconf import OmegaConf
 
         conf = OmegaConf.create(self.conf)
+        if "SLURM_ARRAY_TASK_ID" in os.environ and conf.executor.name == "slurm":
+            signal.signal(signal.SIGUSR1, requeue_at_signal)
         try:
             module, stages = load_stages(conf)
             self.work(conf, module, stages, rank, world_size)

@@ -21,7 +21,7 @@ BAR = 20  # characters
 
 @dataclass
 class StageState:
-    """A stage now. records: None before it is planned. rate: records a second of the tasks that run. barrier: of before."""
+    """A stage now. records: None before it is planned. rate: records a second of running tasks. barrier: its own."""
 
     name: str
     records: int | None
@@ -109,7 +109,7 @@ class Progress:
         self._terminal = sys.stderr.isatty()
         self._seconds = 1.0 if self._terminal else conf.progress_seconds
         self._thread = threading.Thread(target=self._show, daemon=True)
-        self._lines = 0
+        self._lines, self._said = 0, ""
 
     def __enter__(self) -> Progress:
         self._thread.start()
@@ -132,8 +132,9 @@ class Progress:
             sys.stderr.write(up + "".join(f"\x1b[2K{state}\n" for state in states))
             sys.stderr.flush()
             self._lines = len(states)
-        elif states:
-            self._say(str(states[-1]))
+        elif states and (line := str(states[-1])) != self._said:
+            self._say(line)
+            self._said = line
 
 
 def status_lines(conf: Any, stages: list[Stage]) -> list[str]:
@@ -149,11 +150,11 @@ def status_lines(conf: Any, stages: list[Stage]) -> list[str]:
         lines += [f"    {text}" for text in state.failed]
         if state.silent:
             lines.append(f"    {state.silent} tasks say nothing for {SILENT_SECONDS} s: run the same command again")
-    lines.append(_ending(folder.report, conf))
+    lines.append(_ending(folder.report))
     return lines
 
 
-def report_lines(report: dict[str, Any], out: Path) -> list[str]:
+def report_lines(report: dict[str, Any]) -> list[str]:
     """What a run prints at its end: every step of every stage, and the shards."""
     lines = []
     for stage in report["stages"]:
@@ -165,18 +166,16 @@ def report_lines(report: dict[str, Any], out: Path) -> list[str]:
             tokens = f"{used['tokens_in']:,} tokens in, {used['tokens_out']:,} out"
             lines.append(f"  {used['calls']:,} calls, {used['cached']:,} cached, {tokens}, cost {used['cost']:.2f}")
     shards = report["shards"]
-    lines.append(
-        f"{shards['samples']:,} samples, {shards['images']:,} images, {shards['shards']:,} shards, "
-        f"{shards['bytes'] / 1e6:,.1f} MB -> {out}"
-    )
+    written = f"{shards['samples']:,} samples, {shards['images']:,} images, {shards['shards']:,} shards"
+    lines.append(f"{written}, {shards['bytes'] / 1e6:,.1f} MB -> {report['out']}")
     return lines
 
 
-def _ending(report: Path, conf: Any) -> str:
-    if not report.is_file():
+def _ending(path: Path) -> str:
+    if not path.is_file():
         return "not finished"
-    shards = json.loads(report.read_text())["shards"]
-    return f"finished: {shards['samples']:,} samples in {shards['shards']:,} shards, {conf.out}"
+    report = json.loads(path.read_text())
+    return f"finished: {report['shards']['samples']:,} samples -> {report['out']}"
 
 
 def _clock(seconds: float) -> str:

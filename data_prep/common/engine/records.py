@@ -28,11 +28,17 @@ class Digest:
 
     def add(self, sample: Sample) -> None:
         """Bytes count by their content."""
-        text = json.dumps(sample, sort_keys=True, default=lambda value: hashlib.blake2b(value, digest_size=8).hexdigest())
+        text = json.dumps(
+            sample, sort_keys=True, default=lambda value: hashlib.blake2b(value, digest_size=8).hexdigest()
+        )
         self._hash.update(text.encode())
 
     def __str__(self) -> str:
         return self._hash.hexdigest()
+
+
+def _fingerprint(value: bytes) -> str:
+    return hashlib.blake2b(value, digest_size=8).hexdigest()
 
 
 def source_records(stage: Stage, limit: int, name: str) -> Iterator[Item]:

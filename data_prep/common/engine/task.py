@@ -7,6 +7,7 @@ import copy
 import itertools
 import os
 import socket
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -140,8 +141,8 @@ class Task:
                     if len(failed) > limit:
                         raise ValueError(
                             f"models gave up on {len(failed)} records of one chunk, more than max_model_errors "
-                            f"{self._conf.max_model_errors:g} allows (the last: {error}): look at the servers, then run "
-                            "the same command again, it goes on from here"
+                            f"{self._conf.max_model_errors:g} allows (the last: {error}): look at the servers, then "
+                            "run the same command again, it goes on from here"
                         ) from error
 
         await _all(worker() for _ in range(self._conf.concurrency if several else 1))
@@ -155,7 +156,12 @@ class Task:
         except TypeError as error:
             last = self._stage.steps[-1].name if self._stage.steps else "the source"
             keys = ", ".join(item.sample["key"] for item in done.items)
-            raise ValueError(f"sample {keys} after {last}: {error}; samples hold plain JSON values and bytes") from error
+            raise ValueError(
+                f"sample {keys} after {last}: {error}; samples hold plain JSON values and bytes"
+            ) from error
+        except sqlite3.OperationalError as error:
+            remedy = "make room there, then run the same command again, it goes on from here"
+            raise ValueError(f"cannot write to {journal.path} ({error}): {remedy}") from error
         self._pulse.ledger.add(done.ledger)
         self._pulse.records += 1
         self._pulse.beat()
