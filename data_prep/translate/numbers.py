@@ -1,6 +1,6 @@
 """Numbers and units of a text and of its translation: the same values, in either country's notation.
 
-1,234.5 may stay as it is or become 1234,5, 1.234,5 or 1 234,5; a small number may become a word and back ("two" -> "2"),
+1,234.5 may stay as it is or become 1234,5, 1.234,5 or 1 234,5; a small number may become a word and back ("two", "2"),
 "1990s" may become "anos 90", "19th century" "século XIX", "5 pm" "17h". Anything else is a number lost or made up.
 """
 
