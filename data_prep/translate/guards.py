@@ -189,7 +189,7 @@ def check(pair: Pair, only: Sequence[str] = tuple(GUARDS)) -> list[Fault]:
     for guard in only:
         detail = GUARDS[guard](pair)
         if detail is not None:
-            faults.append(Fault(guard, detail))
+            faults.append(Fault(guard, " ".join(detail.split())))
             if guard == "empty":
                 break
     return faults

@@ -16,7 +16,7 @@ from pathlib import Path
 WORDS = Path(__file__).with_name("names.tsv")
 NAME = re.compile(
     r"(?P<before>(?:^|[.!?:;\n\"“(*#>|-]|\d[.)])\s*)?"
-    r"(?P<name>[A-ZÀ-Ý][\w’'.&-]*\w(?:(?:\s+(?:of|the|de|da|do|von|van|and|&))*\s+[A-ZÀ-Ý][\w’'&-]*\w)*)"
+    r"(?<!\w)(?P<name>[A-ZÀ-Ý][\w’'.&-]*\w(?:(?:\s+(?:of|the|de|da|do|von|van|and|&))*\s+[A-ZÀ-Ý][\w’'&-]*\w)*)"
 )
 STRONG = re.compile(r"[A-Z].*[A-Z]|[a-z].*[A-Z]|\d")
 

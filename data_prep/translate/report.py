@@ -99,8 +99,8 @@ def page(records: Iterable[Mapping[str, Any]]) -> str:
     mended = sum(bool(one["refused"]) for one in out)
     dropped = Counter(one["reason"] for one in ends if one["reason"])
     lines = [
-        f"{len(ends):,} samples in, {len(out):,} out ({mended:,} of them after a refusal), {dropped.total():,} dropped; "
-        f"{portuguese / max(1, english):.2f} characters of pt-PT for one of English.",
+        f"{len(ends):,} samples in, {len(out):,} out ({mended:,} of them after a refusal), "
+        f"{dropped.total():,} dropped; {portuguese / max(1, english):.2f} characters of pt-PT for one of English.",
     ]
     tables = {"Dropped, by reason": dropped}
     for title, name in (
