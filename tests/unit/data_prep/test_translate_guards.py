@@ -222,9 +222,9 @@ def test_a_number_that_is_lost_or_changed_is_seen(drawn, data):
     source, target = " a ".join(drawn), " a ".join(kept)
     missing, added = numbers.compare(source, target)
     assert missing == [lost.replace(",", "")] and added == []
-    changed = lost.rstrip("0123456789") + str(int(lost[-1]) % 9 + 1) + "77"
-    missing, added = numbers.compare(source, " a ".join([*kept, changed]))
-    assert missing and added
+    other = "31415926535897"
+    missing, added = numbers.compare(source, " a ".join([*kept, other]))
+    assert missing == [lost.replace(",", "")] and added == [other]
 
 
 @pytest.mark.parametrize(("numeral", "value"), [("XIX", 19), ("IV", 4), ("XXI", 21), ("XLII", 42), ("C", 100)])
