@@ -45,6 +45,7 @@ class ModelDouble:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.times: list[float] = []
+        self.errors: list[Exception] = []  # of the script; the client sees 500
         self.under_way = self.most_under_way = 0
         self._port, self._lock = port, threading.Lock()
 
@@ -52,8 +53,10 @@ class ModelDouble:
         self.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         self.stop()
+        if self.errors and kind is None:
+            raise self.errors[0]
 
     @property
     def url(self) -> str:
@@ -86,6 +89,9 @@ class ModelDouble:
             reply = Reply(reply) if isinstance(reply, str) else reply
             time.sleep(reply.delay)
             return reply
+        except Exception as error:
+            self.errors.append(error)
+            return Reply(status=500, raw=f"the script broke: {error!r}")
         finally:
             with self._lock:
                 self.under_way -= 1

@@ -11,6 +11,7 @@ from typing import Any
 
 from data_prep.common import prompts
 from data_prep.common.routes import Route, Server
+from nemo_amalia.data.shards import image_suffix
 
 Image = bytes | Path
 TOKENS_PER_IMAGE = 256  # what a rate limit reckons with before the server has counted (Gemma 3: 256)
@@ -26,16 +27,9 @@ def image_bytes(image: Image) -> bytes:
 
 
 def mime(data: bytes) -> str:
-    """The media type by the first bytes. Raises ValueError on what no server reads."""
-    if data[:3] == b"\xff\xd8\xff":
-        return "image/jpeg"
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return "image/png"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    if data[:4] == b"GIF8":
-        return "image/gif"
-    raise ValueError(f"an image begins with {data[:8]!r}: expected JPEG, PNG, WebP or GIF; convert it first")
+    """The media type by the first bytes. Raises ValueError on what is no image."""
+    suffix = image_suffix(data)
+    return "image/" + {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
 
 
 def fingerprints(images: Sequence[Image]) -> list[str]:

@@ -19,8 +19,9 @@ from data_prep.translate import formats, names, numbers, spans
 SHORTEST_RATIO, LONGEST_RATIO = 0.5, 2.2  # characters, translation to source, from LONG_TEXT on; ours
 LONG_TEXT = 40
 COMMENTARY = re.compile(
-    r"\s*(?:aqui está|aqui tem|segue(?:-se)?|eis) a(?:\s+\w+)?\s+tradução|\s*tradução(?:\s+\w+)*\s*:|\s*(?:claro|com certeza)[,!]"
-    r"[^\n]{0,60}:|\s*here(?:'s| is) the translation|\s*\(?nota do tradutor|\s*\*\*tradução",
+    r"\s*(?:aqui está|aqui tem|segue(?:-se)?|eis) a(?:\s+\w+)?\s+tradução|\s*tradução(?:\s+\w+)*\s*:"
+    r"|\s*(?:claro|com certeza)[,!][^\n]{0,60}:|\s*here(?:'s| is) the translation|\s*\(?nota do tradutor"
+    r"|\s*\*\*tradução",
     re.IGNORECASE,
 )
 ENGLISH_COMMENTARY = re.compile(r"\s*(?:sure|certainly|of course|here(?:'s| is)|translation\b)", re.IGNORECASE)
@@ -78,11 +79,7 @@ def instruction(pair: Pair) -> str | None:
 
 def number(pair: Pair) -> str | None:
     """The same numbers."""
-    source = pair.bare[0]
-    for kind in spans.find(pair.source, pair.quotes, fixed=True):
-        if kind.kind == "instruction":
-            source = source.replace(kind.text, " ")
-    missing, added = numbers.compare(source, pair.bare[1])
+    missing, added = numbers.compare(*pair.bare)
     if not missing and not added:
         return None
     return f"os números mudaram: em falta {', '.join(missing) or 'nenhum'}; a mais {', '.join(added) or 'nenhum'}"
@@ -192,7 +189,7 @@ def check(pair: Pair, only: Sequence[str] = tuple(GUARDS)) -> list[Fault]:
     for guard in only:
         detail = GUARDS[guard](pair)
         if detail is not None:
-            faults.append(Fault(guard, detail))
+            faults.append(Fault(guard, " ".join(detail.split())))
             if guard == "empty":
                 break
     return faults

@@ -1,9 +1,9 @@
 """Proper names of an English text, and whether a translation keeps them.
 
-A name is a run of capitalised words inside a sentence, an acronym, or a word with an inner capital or digits. One word of
-a run must come back as it was ("the Eiffel Tower" -> "a Torre Eiffel"), or the run is a country, a language or a city
-that Portuguese names in its own way (the exonyms of CLDR, through Babel), or a word of names.tsv (months, weekdays,
-nationalities, acronyms that are others in Portuguese: "DNA" -> "ADN").
+A name is a run of capitalised words inside a sentence, an acronym, or a word with an inner capital or digits. One word
+of a run must come back as it was ("the Eiffel Tower" -> "a Torre Eiffel"), or the run is a country, a language or a
+city that Portuguese names in its own way (the exonyms of CLDR, through Babel), or a word of names.tsv (months,
+weekdays, nationalities, acronyms that are others in Portuguese: "DNA" -> "ADN").
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 WORDS = Path(__file__).with_name("names.tsv")
 NAME = re.compile(
     r"(?P<before>(?:^|[.!?:;\n\"“(*#>|-]|\d[.)])\s*)?"
-    r"(?P<name>[A-ZÀ-Ý][\w’'.&-]*\w(?:(?:\s+(?:of|the|de|da|do|von|van|and|&))*\s+[A-ZÀ-Ý][\w’'&-]*\w)*)"
+    r"(?<!\w)(?P<name>[A-ZÀ-Ý][\w’'.&-]*\w(?:(?:\s+(?:of|the|de|da|do|von|van|and|&))*\s+[A-ZÀ-Ý][\w’'&-]*\w)*)"
 )
 STRONG = re.compile(r"[A-Z].*[A-Z]|[a-z].*[A-Z]|\d")
 
@@ -72,7 +72,6 @@ def _common() -> frozenset[str]:
 def _exonyms() -> dict[str, frozenset[str]]:
     """Folded English name -> folded beginnings of its pt-PT forms, from CLDR and names.tsv."""
     from babel import Locale
-    from babel.dates import get_timezone_location
 
     english, portuguese = Locale("en"), Locale("pt", "PT")
     pairs: dict[str, set[str]] = {}
@@ -83,8 +82,8 @@ def _exonyms() -> dict[str, frozenset[str]]:
                 pairs.setdefault(_folded(name), set()).add(_folded(theirs[code]))
     for zone in english.time_zones:
         city = english.time_zones[zone].get("city") or zone.rpartition("/")[2].replace("_", " ")
-        if zone in portuguese.time_zones:
-            there = get_timezone_location(zone, locale=portuguese, return_city=True)
+        there = portuguese.time_zones.get(zone, {}).get("city")
+        if there:
             pairs.setdefault(_folded(city), set()).add(_folded(there))
     for name, forms in _rows():
         if forms:

@@ -1,6 +1,6 @@
 """Numbers and units of a text and of its translation: the same values, in either country's notation.
 
-1,234.5 may stay as it is or become 1234,5, 1.234,5 or 1 234,5; a small number may become a word and back ("two" -> "2"),
+1,234.5 may stay as it is or become 1234,5, 1.234,5 or 1 234,5; a small number may become a word and back ("two", "2"),
 "1990s" may become "anos 90", "19th century" "século XIX", "5 pm" "17h". Anything else is a number lost or made up.
 """
 
@@ -32,7 +32,7 @@ def readings(token: str) -> list[str]:
         found.append(token.replace(".", "").replace(",", "."))
     if re.fullmatch(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?", token):
         found.append(token.replace(",", ""))
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys([*found, token.lstrip(",")]))
 
 
 def compare(source: str, target: str) -> tuple[list[str], list[str]]:
@@ -46,7 +46,7 @@ def compare(source: str, target: str) -> tuple[list[str], list[str]]:
             target = target.replace(match, " ", 1)
     added = []
     tokens = TOKEN.findall(target)
-    for rank in range(3):  # sure readings first, so that an ambiguous 1,234 takes what is left
+    for rank in range(4):  # sure readings first, so that an ambiguous 1,234 takes what is left
         rest = []
         for token in tokens:
             options = readings(token)

@@ -1,7 +1,7 @@
 """What a translator must not touch: image placeholders, boxes, code, LaTeX, addresses, tags, fixed instructions.
 
-Such spans are replaced by marks (⟦1⟧) before a model sees the text, and put back afterwards; guards.py then compares the
-spans of the source with those of the result, without knowing the marks.
+Such spans are replaced by marks (⟦1⟧) before a model sees the text, and put back afterwards; guards.py then compares
+the spans of the source with those of the result, without knowing the marks.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def unmask(translation: str, masked: Masked) -> str:
     seen = Counter(int(number) for number in MARK.findall(translation))
     expected = Counter(range(1, len(masked.spans) + 1))
     if seen != expected:
-        missing, extra = sorted((expected - seen)), sorted((seen - expected))
+        missing, extra = sorted(expected - seen), sorted(seen - expected)
         raise MarkError(
             f"as marcas ⟦n⟧ têm de aparecer todas, uma vez cada; em falta: {_marks(missing)}; a mais: {_marks(extra)}"
         )

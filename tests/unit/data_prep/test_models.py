@@ -223,7 +223,7 @@ def test_images_go_where_their_placeholders_are(tmp_path):
     [
         ([{"type": "image"}], (), "1 image parts and 0 images"),
         ([{"type": "image"}], (PNG, PNG), "1 image parts and 2 images"),
-        ("Olá", (b"BM..",), "expected JPEG, PNG, WebP or GIF"),
+        ("Olá", (b"%PDF",), "expected JPEG, PNG, WebP or GIF"),
     ],
 )
 def test_images_that_do_not_fit_are_an_error_of_the_caller(content, images, message):
