@@ -84,7 +84,7 @@ def render_text(text: str, style: TextStyle, seed: int = 0) -> Page:
     lines: list[tuple[WrappedLine, Face]] = []
     for number, block in enumerate(text.split("\n\n")):
         own = heading if number == 0 else body
-        indent = 0 if own is heading and style.title else style.indent
+        indent = 0 if (style.title and number == 0) or "\n" in block else style.indent
         lines += [(line, own) for line in wrap_block(block, number, style.column_width, own.width, indent)]
     return _set(lines, style, seed)
 

@@ -23,8 +23,8 @@ Cell = tuple[str, int]  # a character and the number of its colours in Theme.col
 class CodeStyle:
     """How code looks. size, padding, max_width in pixels. theme: a Pygments style. window: under a window's bar.
 
-    line_numbers stand in the gutter and are no part of the record. Lines wider than max_width are wrapped; a hook in the
-    gutter marks what continues.
+    line_numbers stand in the gutter and are no part of the record. Lines wider than max_width are wrapped; a hook
+    marks what continues.
     """
 
     family: str = "dejavu_mono"
@@ -39,7 +39,7 @@ class CodeStyle:
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """background, muted: RGB. colours: (RGB, font style) of the kinds of token; numbers: token -> its place there."""
+    """background, muted: RGB. colours: (RGB, font style) of kinds of token; numbers: token -> its place there."""
 
     background: tuple[int, int, int]
     muted: tuple[int, int, int]

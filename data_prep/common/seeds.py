@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,6 +16,11 @@ def choices(seed: int | str, *names: object) -> random.Random:
 def arrays(seed: int | str, *names: object) -> np.random.Generator:
     """The numpy generator for (seed, names)."""
     return np.random.default_rng(choices(seed, *names).getrandbits(64))
+
+
+def how_many(rng: random.Random, weights: Sequence[float]) -> int:
+    """1, 2, 3, ..., drawn by the weights of each."""
+    return rng.choices(range(1, len(weights) + 1), weights)[0]
 
 
 def weighted(rng: random.Random, weights: dict) -> object:

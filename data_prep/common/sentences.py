@@ -1,7 +1,7 @@
 """Portuguese text -> sentences. Libraries that split sentences have no Portuguese rules (pysbd) or download a model.
 
-A dot ends a sentence unless what stands before it is an abbreviation (abbreviations.tsv), an initial or the number of a list,
-and only where what follows could begin a sentence. A row ("\\n") ends one, too.
+A dot ends a sentence unless what stands before it is an abbreviation (abbreviations.tsv), an initial or the number of a
+list, and only where what follows could begin a sentence. A row ("\\n") ends one, too.
 """
 
 from __future__ import annotations

@@ -55,6 +55,7 @@ CASES = [  # sentences as they must come out; they are joined by a space
     ["Tem 1,75 m de altura.", "Pesa 68,5 kg."],
     ["Foi a S. João da Pesqueira.", "Voltou a Sto. Tirso."],
     ["São 20 min. de comboio.", "De carro são 35 min."],
+    ["Correu a prova em 4 min. 5,75 s.", "Foi um recorde."],
     ["A 1.ª parte acabou 0-0.", "Na 2.ª houve golos."],
     ["Há 10 000 pessoas na praça.", "100 polícias vigiam."],
 ]
