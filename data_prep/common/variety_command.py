@@ -1,0 +1,128 @@
+"""`amalia-data variety FILE`: the variety of each line, with the evidence underlined and explained."""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from data_prep.common.variety import BRAZILIAN, CONFIG, Verdict
+from data_prep.common.variety_second import Decision, VarietyFilter
+
+BATCH = 256  # lines between two questions to the classifier
+MARKS = {True: "^", False: "~"}  # pt-BR, pt-PT
+
+
+def main(words: list[str]) -> int:
+    """Prints a verdict for each line of a text or .jsonl file; returns 0. ValueError on a file or key that is not there."""
+    options = _parser().parse_args(words)
+    counts: Counter = Counter()
+    for number, text, decision in decisions(options.file, options.field, _filter(options.set)):
+        counts[decision.verdict.variety if decision.keep else decision.reason] += 1
+        if options.jsonl:
+            print(json.dumps(record(number, text, decision), ensure_ascii=False))
+        elif not options.dropped or not decision.keep:
+            print("\n".join(lines(number, text, decision)))
+    if not options.jsonl:
+        total = sum(counts.values())
+        print(f"{total:,} lines: " + ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items())))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("amalia-data variety", description=__doc__)
+    parser.add_argument("file", help="text, one a line, or .jsonl; - reads the standard input")
+    parser.add_argument("--jsonl", action="store_true", help="a JSON object a line, for programs")
+    parser.add_argument("--field", default="text", help="key of the text in a .jsonl file")
+    parser.add_argument("--dropped", action="store_true", help="show only the lines that the filter drops")
+    parser.add_argument("set", nargs="*", help="key=value of conf/data_prep/variety.yaml, as classifier.model=FOLDER")
+    return parser
+
+
+def _filter(overrides: list[str]) -> VarietyFilter:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    conf = OmegaConf.load(CONFIG)
+    OmegaConf.set_struct(conf, True)
+    try:
+        return VarietyFilter.of(OmegaConf.merge(conf, OmegaConf.from_dotlist(overrides)))
+    except OmegaConfBaseException as error:
+        said = str(error).split("\n")[0]
+        raise ValueError(f"{' '.join(overrides)}: {said}; see conf/data_prep/variety.yaml") from None
+
+
+def decisions(file: str, field: str, keeps: VarietyFilter) -> Iterator[tuple[int, str, Decision]]:
+    """(line number, text, decision) of each line that is not blank."""
+    batch: list[tuple[int, str]] = []
+    for item in _texts(file, field):
+        batch.append(item)
+        if len(batch) == BATCH:
+            yield from _decided(batch, keeps)
+            batch = []
+    yield from _decided(batch, keeps)
+
+
+def _decided(batch: list[tuple[int, str]], keeps: VarietyFilter) -> Iterator[tuple[int, str, Decision]]:
+    found = keeps.decide([text for _, text in batch])
+    yield from ((number, text, decision) for (number, text), decision in zip(batch, found, strict=True))
+
+
+def _texts(file: str, field: str) -> Iterator[tuple[int, str]]:
+    if file != "-" and not Path(file).is_file():
+        raise ValueError(f"{file} is no file: give a text file, a .jsonl file, or - for the standard input")
+    source = sys.stdin if file == "-" else open(file, encoding="utf-8")
+    with source:
+        for number, line in enumerate(source, 1):
+            if not line.strip():
+                continue
+            yield number, _field(file, number, line, field) if file.endswith(".jsonl") else line.rstrip("\n")
+
+
+def _field(file: str, number: int, line: str, field: str) -> str:
+    try:
+        value = json.loads(line)[field]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{file} line {number} is no JSON object with {field!r}: use --field KEY") from None
+    if not isinstance(value, str):
+        raise ValueError(f"{file} line {number}: {field!r} is {type(value).__name__}, expected text: use --field KEY")
+    return value
+
+
+def record(number: int, text: str, decision: Decision) -> dict:
+    """The decision as JSON: what a program needs to show or count it."""
+    opinion = decision.opinion
+    return {
+        "line": number,
+        "text": text,
+        "variety": decision.verdict.variety,
+        "score": round(decision.verdict.score, 3),
+        "keep": decision.keep,
+        "reason": decision.reason,
+        "evidence": [piece._asdict() for piece in decision.verdict.evidence],
+        "classifier": opinion and {"variety": opinion.variety, "confidence": round(opinion.confidence, 4)},
+    }
+
+
+def lines(number: int, text: str, decision: Decision) -> list[str]:
+    """The verdict, the text, what is underlined (^ pt-BR, ~ pt-PT) and why."""
+    verdict, opinion = decision.verdict, decision.opinion
+    head = f"{number:>5}  {verdict.variety:<7}  {verdict.score:+5.1f}  "
+    second = f"  [classifier: {opinion.variety} {opinion.confidence:.2f}]" if opinion else ""
+    dropped = "" if decision.keep else f"  dropped: {decision.reason}"
+    shown = [head + " ".join(text.splitlines()).replace("\t", " ") + second + dropped]
+    if verdict.evidence:
+        shown.append(" " * len(head) + underline(text, verdict))
+        said = dict.fromkeys((e.variety, f"{e.strength}, {e.rule}: {e.explanation}") for e in verdict.evidence)
+        shown += [" " * len(head) + f"{MARKS[variety == BRAZILIAN]} {why}" for variety, why in said]
+    return shown
+
+
+def underline(text: str, verdict: Verdict) -> str:
+    """A line as long as the text with ^ under evidence of pt-BR and ~ under evidence of pt-PT."""
+    marks = [" "] * len(text)
+    for piece in verdict.evidence:
+        mark = MARKS[piece.variety == BRAZILIAN]
+        marks[piece.start : piece.end] = mark * (piece.end - piece.start)
+    return "".join(marks).rstrip()
