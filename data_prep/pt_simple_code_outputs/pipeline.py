@@ -9,7 +9,7 @@ from data_prep.common.function_filters import as_shown, distinct
 from data_prep.common.invocations import execute
 from data_prep.common.recheck import Recheck
 from data_prep.pt_simple_code_outputs.formats import ask, choose_format, distract
-from data_prep.pt_simple_code_outputs.snippets import check_snippet, topics, write
+from data_prep.pt_simple_code_outputs.snippets import check_snippet, check_variety, topics, write
 from data_prep.sepic.pipeline import executor_of
 
 
@@ -30,6 +30,7 @@ def pipeline(conf) -> list:
         ),
         as_shown,
         partial(check_snippet, most=conf.lines.most, columns=conf.lines.columns),
+        check_variety,
         Barrier(distinct, reason="duplicate", fields=("code", "programming")),
         partial(execute, executor=executor),
         partial(choose_format, shares=dict(conf.formats)),

@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import ast
+import io
+import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,11 @@ from data_prep.common.function_filters import parse
 from data_prep.common.models import Request
 from data_prep.common.prompts import load
 from data_prep.common.seeds import choices
+from data_prep.common.variety import BRAZILIAN, evidence
 from data_prep.common.wording import language_of
 
 TOPICS = Path(__file__).with_name("topics.tsv")
+MARKS = re.compile(r"""^(?:#\s*|[a-zA-Z]{0,2}['"]{1,3})|['"]{1,3}$""")
 PROMPTS = {"pt-PT": "code/snippets_pt", "en": "code/snippets_en"}
 
 
@@ -66,3 +71,21 @@ def check_snippet(sample: Sample, run: Any, *, most: int, columns: int) -> Sampl
     if "print" not in names:
         raise Drop("no_print")
     return sample | {"program": sample["code"]}
+
+
+def check_variety(sample: Sample, run: Any) -> Sample:
+    """Drops a program in pt-PT whose strings and comments are Brazilian."""
+    if sample["language"] == "pt-PT" and evidence(prose := prose_of(sample["code"])).variety == BRAZILIAN:
+        raise Drop("brazilian", prose[:200])
+    return sample
+
+
+def prose_of(code: str) -> str:
+    """Strings and comments of a program, a line each. Its names are not words of a text."""
+    found = []
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        if token.type in (tokenize.STRING, tokenize.COMMENT):
+            found.append(MARKS.sub("", token.string))
+        elif token.type == tokenize.FSTRING_MIDDLE:
+            found.append(token.string.strip())
+    return "\n".join(found)

@@ -2,7 +2,7 @@
 SePIC: "paired with Gemma4-31B CoT traces").
 
 Two things are checked against what really happened: the output that the model arrives at, and every `name = value` that
-it claims on the way, where the program has a variable of that name.
+it claims on the way, where the program has a variable of that name. One in Portuguese also passes the pt-PT filter.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from data_prep.common.execution import Executor, UnusableError, comparable
 from data_prep.common.function_filters import SPECIAL
 from data_prep.common.models import Request
 from data_prep.common.prompts import load
+from data_prep.common.variety import BRAZILIAN, evidence
 
 PROMPTS = {"pt-PT": "code/trace_pt", "en": "code/trace_en"}
 TEXT = {"type": "string", "minLength": 1}
@@ -55,8 +56,8 @@ STEPS = 2000
 async def think(
     sample: Sample, run: Any, *, role: str, tries: int, max_tokens: int, temperature: float, executor: Executor
 ) -> Sample:
-    """Adds "reasoning". Asks up to `tries` times, each with a seed of its own; drops as trace_wrong_answer or
-    trace_wrong_step what never agreed with the execution, by what was wrong last.
+    """Adds "reasoning". Asks up to `tries` times, each with a seed of its own; then drops by what was wrong last:
+    trace_wrong_answer, trace_wrong_step, trace_format or trace_brazilian.
     """
     prompt = load(PROMPTS[sample["language"]])
     messages = [{"role": "user", "content": prompt.render(programa=sample["program"])}]
@@ -74,9 +75,12 @@ async def think(
                 prompt=prompt.id,
             )
         )
-        found = fault_of(answer.data["reasoning"], answer.data["answer"], sample["output"], states)
+        reasoning = answer.data["reasoning"].strip()
+        found = fault_of(reasoning, answer.data["answer"], sample["output"], states)
+        if found is None and sample["language"] == "pt-PT" and evidence(reasoning).variety == BRAZILIAN:
+            found = ("trace_brazilian", reasoning[:200])
         if found is None:
-            return sample | {"reasoning": answer.data["reasoning"].strip()}
+            return sample | {"reasoning": reasoning}
         fault = found
     raise Drop(*fault)
 

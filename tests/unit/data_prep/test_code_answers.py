@@ -3,6 +3,7 @@
 import collections
 import itertools
 import random
+import types
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ from data_prep.common.execution import Bounds, Executor, UnusableError, comparab
 from data_prep.common.mutations import mutants
 from data_prep.common.recheck import MismatchError, Recheck, verify
 from data_prep.pt_simple_code_outputs.formats import ask, choose_format
-from data_prep.pt_simple_code_outputs.snippets import check_snippet, topics
-from data_prep.sepic.trace import fault_of, recorded
+from data_prep.pt_simple_code_outputs.snippets import check_snippet, check_variety, prose_of, topics
+from data_prep.sepic.trace import fault_of, recorded, think
 
 ROOT = Path(__file__).resolve().parents[3]
 CODE = [ROOT / "data_prep" / name / "questions.yaml" for name in ("sepic", "pt_outputs_to_code", "simple_code_ocr")]
@@ -247,6 +248,49 @@ def test_snippets(code, expected):
         assert check_snippet({"code": code}, None, most=10, columns=100)["program"] == code and expected is None
     except Drop as drop:
         assert drop.reason == expected
+
+
+def test_brazilian_snippets_are_dropped():
+    code = "# Você está pegando o ônibus\nprint('Tela do celular', f'{1} esporte')"
+    assert prose_of(code) == "Você está pegando o ônibus\nTela do celular\nesporte"
+    with pytest.raises(Drop, match="brazilian"):
+        check_variety({"code": code, "language": "pt-PT"}, None)
+    assert check_variety({"code": code, "language": "en"}, None)
+    assert check_variety({"code": "# O autocarro\nprint('Ecrã do telemóvel')", "language": "pt-PT"}, None)
+
+
+class Thinker:
+    """Answers by seed: a wrong output, a wrong step, Brazilian, right."""
+
+    def __init__(self) -> None:
+        self.seeds = []
+
+    async def ask(self, request):
+        """The scripted answer."""
+        self.seeds.append(request.seed)
+        reasoning, answer = [
+            ("A soma é 4.", "4"),
+            ("Fica `total = 2`.", "3"),
+            ("Você está pegando o ônibus e a tela do celular está mostrando `total = 3`.", "3"),
+            ("Fica `total = 3` e é isso que aparece no ecrã.", "3"),
+        ][request.seed]
+        return types.SimpleNamespace(data={"reasoning": reasoning, "answer": answer})
+
+
+@pytest.mark.parametrize(
+    ("tries", "ends"), [(1, "trace_wrong_answer"), (2, "trace_wrong_step"), (3, "trace_brazilian"), (4, None)]
+)
+def test_a_model_thinks_until_the_execution_agrees(executor, tries, ends):
+    import asyncio
+
+    run, sample = Run(0, "think", "a", Thinker()), {"program": "total = 1 + 2\nprint(total)", "output": "3"}
+    settings = {"role": "r", "tries": tries, "max_tokens": 9, "temperature": 0.5, "executor": executor}
+    try:
+        thought = asyncio.run(think(sample | {"language": "pt-PT"}, run, **settings))
+        assert ends is None and thought["reasoning"].startswith("Fica")
+    except Drop as drop:
+        assert drop.reason == ends
+    assert run.models.seeds == list(range(tries))
 
 
 def test_topics_take_turns_in_both_languages():
