@@ -1,5 +1,6 @@
 """Functions in CodeSearchNet's format and a scripted model, for the tests of the code data sets."""
 
+import ast
 import gzip
 import json
 import re
@@ -27,7 +28,7 @@ FUNCTIONS = {
         "BSD-3-Clause",
         "def running_sums(values):\n    sums, total = [], 0\n    for value in values:\n        total += value\n"
         "        sums.append(total)\n    return sums",
-        ["running_sums([3, 1, 4, 1])", "running_sums(range(5))", "running_sums(open('/etc/passwd'))"],
+        ["running_sums([3, 1, 4, 1])", "running_sums([5, -2, 0, 2])", "running_sums(open('/etc/passwd'))"],
     ),
     "hypotenuse": (
         "MIT",
@@ -70,6 +71,10 @@ SNIPPETS = {
         "a = 1\nb = 2\n" + "a += b\n" * 12 + "print(a)",
     ],
 }
+THOUGHTS = {
+    "trace_pt": "Na chamada, {given}. Sigo as linhas de `{name}` com estes valores até à instrução return.",
+    "trace_en": "In the call, {given}. I follow the lines of `{name}` with these values up to its return.",
+}
 
 
 def write_corpus(folder: Path) -> Path:
@@ -106,16 +111,21 @@ class ScriptedModels:
         elif kind.startswith("snippets"):
             data = {"snippets": SNIPPETS["pt-PT" if kind.endswith("pt") else "en"]}
         else:
-            data = self._thought(re.search(r"```python\n(.*?)\n```", text, re.DOTALL).group(1), request.seed)
+            program = re.search(r"```python\n(.*?)\n```", text, re.DOTALL).group(1)
+            data = self._thought(program, request.seed, THOUGHTS[kind])
         return Answer(json.dumps(data), data, "scripted@1", 10, 5, 0.0, False, 1)
 
-    def _thought(self, program: str, seed: int) -> dict[str, str]:
+    def _thought(self, program: str, seed: int, words: str) -> dict[str, str]:
         output = plain_output(program)
         if len(program) % 3 == 0 and seed == 0:
             return {"reasoning": "Vejo o resultado.", "answer": output + "0"}
         if "steps" in program and seed == 0:
             return {"reasoning": "Primeiro, `steps = 99`.", "answer": output}
-        return {"reasoning": "Passo a passo: a função devolve o valor.", "answer": output + "\n"}
+        code, call = program.rstrip().rpartition("\n\n\nprint(")[::2]
+        function = next(node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef))
+        values = ast.parse(call.removesuffix(")"), mode="eval").body.args
+        given = ", ".join(f"`{a.arg} = {ast.unparse(v)}`" for a, v in zip(function.args.args, values, strict=True))
+        return {"reasoning": words.format(given=given, name=function.name), "answer": output + "\n"}
 
     async def aclose(self) -> None:
         """Nothing is open."""

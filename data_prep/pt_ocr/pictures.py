@@ -55,7 +55,7 @@ def draw(documents: Sequence[Mapping[str, Any]], rng: Random, values: Mapping[st
     pages, done = [], []
     for document in documents:
         page = _page(document, rng, families, widths, values["full_page"])
-        chosen = _perturbations(rng, values["perturbed"]) if rng.random() < values["perturbed"]["share"] else []
+        chosen = draw_perturbations(rng, values["perturbed"]) if rng.random() < values["perturbed"]["share"] else []
         done.append(chosen)
         pages.append(perturb_page(page, chosen, rng.getrandbits(40)))
     if arrangement in ("row", "column", "grid"):
@@ -100,7 +100,7 @@ def _photographed(document: Mapping[str, Any]) -> Page:
     return Page(image, tuple(lines), tuple(joints), quads_of(np.zeros((len(lines), 4))), (), (), quads_of([]))
 
 
-def _perturbations(rng: Random, values: Mapping[str, Any]) -> list[str]:
+def draw_perturbations(rng: Random, values: Mapping[str, Any]) -> list[str]:
     """One of each of some groups: two kinds of blur on one page would hide it."""
     groups = rng.sample([list(group) for group in values["groups"]], how_many(rng, values["number"]))
     chosen = {rng.choice(group) for group in groups}

@@ -1,0 +1,120 @@
+"""``python -m benchmarks.render [--pages 300]``: pages a second with 1 and 2 workers, and what parts of a page cost.
+
+A page is a sheet of A4 at 150 dots an inch (1,240 x 1,754 pixels) full of text of PT-OCR's corpus, in carried fonts,
+papers and sizes as they are drawn for the data set, encoded as JPEG. "perturbed": with the data set's share and mix of
+perturbations. By the clock: run it on a machine that does nothing else. The parts are CPU time in one process, after
+its first 40 pages.
+"""
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from dataclasses import replace
+from functools import partial
+from random import Random
+
+from benchmarks.measure import table
+from data_prep.common import fonts
+from data_prep.common.encode import encode
+from data_prep.common.page import Page
+from data_prep.common.perturb import names, perturb, perturb_page
+from data_prep.common.render import CannotRender, TextStyle, draw_style, render_text
+from data_prep.common.settings import settings
+from data_prep.pt_ocr.corpus import document
+from data_prep.pt_ocr.pictures import draw_perturbations
+
+WIDTH, HEIGHT = 1240, 1754
+WARM = 40
+
+
+def full_page(number: int) -> Page:
+    """A4 with as many paragraphs as stand on it in the style drawn for this number."""
+    rng = Random(f"benchmark/{number}")
+    text = "\n\n".join(document(rng, [0, 0, 0, 0, 0, 0, 1], 0, 0)["text"] for _ in range(2))
+    style = replace(draw_style(rng, fonts.families("carried"), text, WIDTH), height=HEIGHT, title=False)
+    blocks = text.split("\n\n")
+    while True:
+        try:
+            return render_text("\n\n".join(blocks), style, number)
+        except CannotRender:
+            blocks.pop()
+
+
+def make(number: int, perturbed: bool) -> tuple[int, int]:
+    """(bytes, words) of a finished page."""
+    page, values, rng = full_page(number), settings("pt_ocr")["pictures"]["perturbed"], Random(number)
+    if perturbed and rng.random() < values["share"]:
+        page = perturb_page(page, draw_perturbations(rng, values), number)
+    return len(encode(page.image)), len(page.words)
+
+
+def rate(pages: int, workers: int, perturbed: bool) -> tuple[float, float, float]:
+    """(pages a second, mean bytes, mean words) by the clock; workers are warm."""
+    work = partial(make, perturbed=perturbed)
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        pool.map(work, range(WARM * workers), chunksize=WARM)
+        start = time.perf_counter()
+        made = pool.map(work, range(10_000, 10_000 + pages), chunksize=10)
+        seconds = time.perf_counter() - start
+    size, words = (statistics.mean(column) for column in zip(*made, strict=True))
+    return pages / seconds, size, words
+
+
+def cost(function, times: int = 20) -> float:
+    """Milliseconds of CPU time, the median of calls with 0, 1, 2, ..."""
+    found = []
+    for number in range(times):
+        start = time.process_time()
+        function(number)
+        found.append((time.process_time() - start) * 1000)
+    return statistics.median(found)
+
+
+def parts() -> list[list[str]]:
+    """What a page's parts cost, and each perturbation of a grey page."""
+    for number in range(WARM):
+        full_page(number)
+    text = full_page(1).text()
+    style = TextStyle(width=WIDTH, size=25, align="justify")
+    grey, cream = render_text(text, style), render_text(text, replace(style, look="cream"))
+    rows = [["styles as drawn: lay out and draw", cost(full_page)]]
+    rows.append(["one style, black on white: lay out and draw", cost(lambda n: render_text(text, style, n))])
+    rows.append(
+        ["the same on cream paper with grain", cost(lambda n: render_text(text, replace(style, look="cream"), n))]
+    )
+    rows += [
+        [f"encode {f}, {what}", cost(lambda n, p=p, f=f: encode(p.image, f))]
+        for f in ("jpeg", "png")
+        for what, p in (("grey", grey), ("RGB", cream))
+    ]
+    quads = grey.word_quads
+    rows += [[f"{name}, grey", cost(lambda n, name=name: perturb(grey.image, name, n, quads))] for name in names()]
+    return [[name, f"{milliseconds:.1f}"] for name, milliseconds in rows]
+
+
+def main() -> None:
+    """Prints both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pages", type=int, default=300)
+    pages = parser.parse_args().pages
+    rows = []
+    for perturbed in (False, True):
+        for workers in (1, 2):
+            speed, size, words = rate(pages, workers, perturbed)
+            rows.append(
+                [
+                    "perturbed" if perturbed else "clean",
+                    str(workers),
+                    f"{speed:.1f}",
+                    f"{size / 1e3:.0f}",
+                    f"{words:.0f}",
+                ]
+            )
+    print(f"{pages} pages of {WIDTH} x {HEIGHT}")
+    print(table(["pages", "workers", "pages/s", "kB", "words"], rows))
+    print(table(["part of a page", "CPU ms"], parts()))
+
+
+if __name__ == "__main__":
+    main()
