@@ -10,12 +10,16 @@ import types
 from pathlib import Path
 
 import code_samples
+import pytest
+import tiny_hf
 from PIL import Image
 
 from data_prep.cli import run_pipeline
 from data_prep.common.engine.ledger import Ledger
 from data_prep.common.recheck import LETTER_BLOCK, verify
+from data_prep.common.shard_gallery import chosen, main
 from data_prep.config import compose
+from nemo_amalia.data.chat import ChatFormat
 
 SMALL = ["seed=0", "executor.workers=1", "sandbox.limits.wall_seconds=4.0", "sandbox.limits.cpu_seconds=1"]
 
@@ -132,3 +136,17 @@ def test_pt_simple_code_outputs(tmp_path):
     yes, no = said["Sim"] + said["Yes"], sum(count for word, count in said.items() if word in ("Não", "No", "No."))
     assert yes == no > 0, "balanced exactly"
     assert len(samples) > 2 * yes, "and other formats are there"
+    chat = ChatFormat(tiny_hf.tokenizer())
+    for key, sample in samples.items():  # as training reads it
+        ids, mask = chat.encode(sample["messages"], [7], key)
+        learned = chat.tokenizer.decode(ids[mask == 1], skip_special_tokens=True)
+        assert learned == text_of(sample)[1] and (ids == chat.image_token_id).sum() == 7
+
+
+def test_a_gallery_of_shards(tmp_path):
+    made("simple_code_ocr", tmp_path, "functions.languages=[python]")
+    main([str(tmp_path / "a.png"), str(tmp_path / "out"), "each=4", "columns=2"])
+    assert Image.open(tmp_path / "a.png").size[0] > 800
+    assert len(chosen(tmp_path / "out", 4)) == 4
+    with pytest.raises(ValueError, match="holds no .tar shard"):
+        chosen(tmp_path, 1)
