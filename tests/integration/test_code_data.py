@@ -21,7 +21,7 @@ from data_prep.common.shard_gallery import chosen, main
 from data_prep.config import compose
 from nemo_amalia.data.chat import ChatFormat
 
-SMALL = ["seed=0", "executor.workers=1", "sandbox.limits.wall_seconds=4.0", "sandbox.limits.cpu_seconds=1"]
+SMALL = ["seed=0", "executor.workers=1", "sandbox.limits.wall_seconds=30.0", "sandbox.limits.cpu_seconds=1"]
 
 
 def made(name: str, folder: Path, *overrides: str) -> tuple[dict, dict[str, dict], dict[str, bytes]]:

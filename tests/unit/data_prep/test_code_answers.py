@@ -26,7 +26,7 @@ CODE = [ROOT / "data_prep" / name / "questions.yaml" for name in ("sepic", "pt_o
 
 @pytest.fixture(scope="module")
 def executor():
-    runner = Executor(2, {"wall_seconds": 4.0, "cpu_seconds": 1}, Bounds(200, 5, 60))
+    runner = Executor(2, {"wall_seconds": 30.0, "cpu_seconds": 1}, Bounds(200, 5, 60))
     yield runner
     runner.close()
 
