@@ -1,0 +1,1 @@
+"""SimpleCodeOCR (section 5.1): functions as pictures, to be read back."""

@@ -1,0 +1,140 @@
+"""What a translation run did: a line of JSON a sample while it runs, and the page that sums them up.
+
+    python -m data_prep.translate.report RUN_DIR
+
+Lines are found again by the sample's key, so that a run that was killed and went on counts no sample twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from data_prep.translate.work import Work
+
+FOLDER = "translated"  # of a run's folder
+EXAMPLES = 20
+
+
+def record(key: str, work: Work, reason: str = "", note: str = "") -> dict[str, Any]:
+    """What became of one sample. reason: why it was dropped, empty when it came out.
+
+    settled: segments by what settled them ("translated", or a rule of segments.py). refused: translations by
+    "role: guard", mended or not. characters: [English, pt-PT] of translated segments. shown: one of them.
+    """
+    settled: Counter[str] = Counter()
+    characters, shown = [0, 0], None
+    for index, segment in enumerate(work.segments if not reason else ()):
+        rule = "option" if segment.follows is not None else segment.rule or "translated"
+        settled[rule] += 1
+        if rule == "translated":
+            characters = [characters[0] + len(segment.text), characters[1] + len(work.done[index])]
+            shown = shown or [segment.text, work.done[index]]
+    if reason and work.open:
+        shown = [work.segments[work.open[0]].text, work.tried.get(work.open[0], "")]
+    return {
+        "key": key,
+        "at": time.time_ns(),
+        "reason": reason,
+        "note": note,
+        "settled": dict(settled),
+        "refused": dict(Counter(f"{role}: {guard}" for role, guard in work.history)),
+        "models": dict(Counter(work.models[index] for index in work.done)) if not reason else {},
+        "characters": characters,
+        "shown": [text[:300] for text in shown or ["", ""]],
+    }
+
+
+class Log:
+    """Appends records to a file of this process in RUN_DIR/translated; a line is written whole or not at all."""
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self._folder = Path(run_dir) / FOLDER
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """One record. Raises OSError when the disk does not take it."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+        file = os.open(
+            self._folder / f"{socket.gethostname()}-{os.getpid()}.jsonl", os.O_APPEND | os.O_CREAT | os.O_WRONLY
+        )
+        try:
+            if os.write(file, data) != len(data):
+                raise OSError(f"the disk of {self._folder} is full")
+        finally:
+            os.close(file)
+
+
+def read(run_dir: str | Path) -> list[dict[str, Any]]:
+    """The last record of every sample, by key. A line that a kill cut short is of a sample that comes again.
+
+    Raises ValueError when there is none.
+    """
+    latest: dict[str, dict[str, Any]] = {}
+    for path in sorted((Path(run_dir) / FOLDER).glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                one = json.loads(line)
+            except ValueError:
+                continue
+            if one["key"] not in latest or one["at"] >= latest[one["key"]]["at"]:
+                latest[one["key"]] = one
+    if not latest:
+        raise ValueError(f"{run_dir} has no {FOLDER} folder with records: is it the run_dir of a translation?")
+    return [latest[key] for key in sorted(latest)]
+
+
+def page(records: Iterable[Mapping[str, Any]]) -> str:
+    """The report, in Markdown."""
+    ends = list(records)
+    out = [one for one in ends if not one["reason"]]
+    english, portuguese = (sum(one["characters"][i] for one in out) for i in (0, 1))
+    mended = sum(bool(one["refused"]) for one in out)
+    dropped = Counter(one["reason"] for one in ends if one["reason"])
+    lines = [
+        f"{len(ends):,} samples in, {len(out):,} out ({mended:,} of them after a refusal), "
+        f"{dropped.total():,} dropped; {portuguese / max(1, english):.2f} characters of pt-PT for one of English.",
+    ]
+    tables = {"Dropped, by reason": dropped}
+    for title, name in (
+        ("Segments that came out, by what settled them", "settled"),
+        ("Refused, by role and guard", "refused"),
+        ("Translated segments, by model", "models"),
+    ):
+        tables[title] = sum((Counter(one[name]) for one in ends), Counter())
+    for title, counts in tables.items():
+        rows = [f"| {name} | {count:,} |" for name, count in sorted(counts.items(), key=lambda i: (-i[1], i[0]))]
+        lines += ["", f"### {title}", "", "| | |", "|---|---:|", *(rows or ["| none | 0 |"])]
+    lines += ["", "### Examples", "", "| English | pt-PT |", "|---|---|"]
+    lines += [f"| {_cell(one['shown'][0])} | {_cell(one['shown'][1])} |" for one in out[:EXAMPLES]]
+    lines += ["", "### Dropped", "", "| English | last try | why |", "|---|---|---|"]
+    lost = [one for one in ends if one["reason"]][:EXAMPLES]
+    lines += [f"| {_cell(one['shown'][0])} | {_cell(one['shown'][1])} | {_cell(one['note'])} |" for one in lost]
+    return "\n".join(lines) + "\n"
+
+
+def main(words: list[str]) -> int:
+    """Prints the page of a run."""
+    if len(words) != 1:
+        raise ValueError("which run? write `python -m data_prep.translate.report RUN_DIR`")
+    print(page(read(words[0])), end="")
+    return 0
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())[:200]
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

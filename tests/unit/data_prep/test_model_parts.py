@@ -1,0 +1,201 @@
+"""The parts of model access alone: routes, rate limits, JSON answers, prompts, counters."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_prep.common import json_answers, prompts
+from data_prep.common.client import _retry_after
+from data_prep.common.counters import Counters
+from data_prep.common.limits import BURST_SECONDS, Bucket
+from data_prep.common.routes import routes_from
+
+ROOT = Path(__file__).resolve().parents[3]
+SERVER = {"url": "http://localhost:1/v1"}
+ROLE = {"server": "s", "model": "m", "version": "1"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf/data_prep/models").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_models_file_is_understood(path):
+    routes = routes_from(yaml.safe_load(path.read_text()))
+    assert {"translator", "editor", "captioner", "generator", "judge"} <= set(routes.roles)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"server": {}}, r"unknown: \['server'\]"),
+        ({"servers": {"s": {**SERVER, "conc": 1}}}, r"server s has unknown keys \['conc'\]"),
+        ({"servers": {"s": {}}}, "server s is incomplete"),
+        ({"servers": {"s": {"url": "localhost"}}}, "does not begin with http"),
+        ({"servers": {"s": {**SERVER, "schema": "yes"}}}, "schema='yes'; expected one of"),
+        ({"servers": {"s": {**SERVER, "concurrency": 0}}}, "concurrency=0"),
+        ({"servers": {"s": SERVER}, "roles": {"judge": {**ROLE, "server": "t"}}}, "role judge is on server 't'"),
+        ({"servers": {"s": SERVER}, "roles": {"judge": {"server": "s"}}}, "role judge is incomplete"),
+        (
+            {"servers": {"s": SERVER}, "roles": {"judge": {**ROLE, "price": {"in": 1}}}},
+            "price of role judge has unknown",
+        ),
+    ],
+)
+def test_a_wrong_models_file_is_refused_in_one_line(config, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        routes_from(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_role_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match=r"no model has the role 'poet'; roles: \['judge'\]"):
+        routes_from({"servers": {"s": SERVER}, "roles": {"judge": ROLE}}).route("poet")
+
+
+class Clock:
+    """Time that passes only while someone sleeps."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    async def sleep(self, seconds):
+        self.now += seconds
+        await asyncio.sleep(0)
+
+
+@given(st.floats(1, 6000), st.lists(st.floats(0.1, 500), min_size=1, max_size=60))
+def test_no_minute_takes_more_than_its_limit_and_a_burst(per_minute, amounts):
+    clock = Clock()
+    bucket = Bucket(per_minute, clock, clock.sleep)
+    taken = []
+
+    async def run():
+        for amount in amounts:
+            await bucket.take(amount)
+            taken.append((clock.now, amount))
+
+    asyncio.run(run())
+    burst = max(1.0, per_minute / 60 * BURST_SECONDS)
+    for i, (begin, _) in enumerate(taken):
+        # The last one may be larger than a burst: it goes when the bucket is full, and the next one waits for it.
+        within = [amount for at, amount in taken[i:] if at - begin < 60]
+        assert sum(within[:-1]) <= per_minute + burst + 1e-6
+
+
+def test_an_estimate_is_corrected():
+    clock = Clock()
+    bucket = Bucket(60, clock, clock.sleep)
+
+    async def run():
+        await bucket.take(10)
+        bucket.correct(-10)  # it took nothing after all
+        await bucket.take(10)
+        assert clock.now == 0
+        bucket.correct(5)  # it took 15
+        await bucket.take(1)
+        assert clock.now == pytest.approx(6)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("2", 2), ("", None), ("soon", None), ("nan", None), ("-1", 0), ("1e9", 600)]
+)
+def test_retry_after(value, seconds):
+    assert _retry_after(value) == seconds
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(JSON)
+def test_json_is_read_alone_and_in_a_fence(value):
+    import json
+
+    text = json.dumps(value)
+    assert json_answers.parse(text, {}) == json_answers.parse(f"```json\n{text}\n```", {}) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "não é JSON"),
+        ('{"a": NaN}', "NaN"),
+        ('{"a": 1', "não é JSON"),
+        ('Ou {"a": 1} ou {"a": 2}', "não é JSON"),
+        ('{"a": "um"}', r"em \['a'\]: 'um' is not of type 'integer'"),
+        ("[" * 100_000, "não é JSON"),
+    ],
+)
+def test_what_is_not_the_answer_is_refused_with_the_reason(text, message):
+    with pytest.raises(json_answers.SchemaMismatch, match=message):
+        json_answers.parse(text, {"properties": {"a": {"type": "integer"}}})
+
+
+def test_json_among_words_is_found_and_a_wrong_schema_is_ours():
+    assert json_answers.parse('Aqui está: {"a": 1}. Bom dia!', {"required": ["a"]}) == {"a": 1}
+    with pytest.raises(ValueError, match="JSON schema of a request is wrong"):
+        json_answers.parse("{}", {"type": "objeto"})
+
+
+@pytest.mark.parametrize("name", prompts.names())
+def test_every_prompt_renders_and_only_with_its_variables(name):
+    prompt = prompts.load(name)
+    values = {variable: f"valor de {variable}" for variable in prompt.variables}
+    text = prompt.render(**values)
+    assert prompt.version >= 1 and prompt.id == f"{name}@{prompt.hash}"
+    assert all(value in text for value in values.values()), "a prompt shows every value it is given"
+    assert "{{" not in text and "{%" not in text
+    with pytest.raises(ValueError, match=r"unknown: \['intruso'\]"):
+        prompt.render(**values, intruso=1)
+    for variable in prompt.variables:
+        with pytest.raises(ValueError, match=f"missing: \\['{variable}'\\]"):
+            prompt.render(**{k: v for k, v in values.items() if k != variable})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sem cabeça", "has no head"),
+        ("---\nversion: 1\n---\n{{ a }}", "the head of prompt p is"),
+        (
+            "---\nversion: 1\nlanguage: pt-PT\nvariables: [a, b]\n---\n{{ a }}",
+            r"uses \['a'\] and declares \['a', 'b'\]",
+        ),
+        ("---\nversion: 1\nlanguage: pt-PT\nvariables: []\n---\n{{ a }}", r"uses \['a'\] and declares \[\]"),
+        ("---\nversion: 1\nlanguage: pt-PT\nvariables: []\n---\n{% if %}", "is not a template"),
+    ],
+)
+def test_a_prompt_file_that_is_wrong_is_refused(tmp_path, text, message):
+    (tmp_path / "p.md").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        prompts.load("p", tmp_path)
+    with pytest.raises(ValueError, match=r"no prompt 'q' .*; there are \['p'\]"):
+        prompts.load("q", tmp_path)
+
+
+def test_values_of_a_prompt_are_never_templates():
+    value = "{{ 7 * 7 }} {% raw %} $x^{2}$"
+    assert value in prompts.load("reask_json").render(motivo=value)
+
+
+def test_counters_of_two_processes_add_up_and_a_lost_request_is_seen():
+    one, two = Counters(), Counters()
+    one["judge"].asked = one["judge"].answered = 2
+    two["judge"].asked = 1
+    two["judge"].failed["schema"] += 1
+    two["translator"].cost = 0.5
+    one.merge(two.as_dict())
+    assert one["judge"].asked == 3 and one["judge"].failed == {"schema": 1} and one["translator"].cost == 0.5
+    one["judge"].reconcile("judge")
+    one["judge"].asked += 1
+    with pytest.raises(ValueError, match="4 requests and 3 ends"):
+        one["judge"].reconcile("judge")

@@ -1,0 +1,97 @@
+"""Translation's files: the conversations it reads, and the report that survives a kill."""
+
+import json
+import tarfile
+
+import pytest
+
+from data_prep.translate import report
+from data_prep.translate.segments import split
+from data_prep.translate.sources import read_conversations
+from data_prep.translate.work import Work
+from nemo_amalia.data.shards import add_parts, sample_parts
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+MESSAGES = [{"role": "user", "content": "<image> <image> What?"}]
+
+
+def tar(folder, *samples):
+    with tarfile.open(folder / "shard-000000.tar", "w") as file:
+        for sample in samples:
+            add_parts(file, sample_parts(sample["key"], sample))
+
+
+def test_shards_are_read_as_they_were_written(tmp_path):
+    images = [PNG + bytes([i]) for i in range(12)]  # 10 and 11 come after 9
+    first = {"key": "a-1", "messages": MESSAGES, "images": images, "source": "s", "language": "en"}
+    second = {**first, "key": "a-2", "images": [], "source": ""}
+    tar(tmp_path, first, second)
+    read = list(read_conversations(path=str(tmp_path), licence="CC0-1.0"))
+    assert read[0] == {**first, "licence": "CC0-1.0"}
+    assert read[1]["key"] == "a-2" and read[1]["source"] == "shard-000000.tar" and read[1]["images"] == []
+
+
+def test_jsonl_is_read_with_images_beside_it(tmp_path):
+    (tmp_path / "i").mkdir()
+    (tmp_path / "i" / "x.png").write_bytes(PNG)
+    line = {"messages": MESSAGES, "images": ["i/x.png"], "provenance": {"licence": "CC-BY-4.0"}, "other": 1}
+    (tmp_path / "set.jsonl").write_text(json.dumps(line) + "\n")
+    (sample,) = read_conversations(path=str(tmp_path), licence="CC0-1.0", source="mine")
+    assert sample["key"] == "set-00000000" and sample["images"] == [PNG] and sample["source"] == "mine"
+    assert sample["licence"] == "CC-BY-4.0" and "other" not in sample and "provenance" not in sample
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "bad.jsonl, line 1 is not JSON"),
+        ('{"text": "x"}', "bad.jsonl, line 1 has no messages"),
+        ('{"messages": [], "images": ["no.png"]}', "bad.jsonl, line 1: an image cannot be read"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named(tmp_path, line, message):
+    (tmp_path / "bad.jsonl").write_text(line + "\n")
+    with pytest.raises(ValueError, match=message):
+        list(read_conversations(path=str(tmp_path), licence="CC0-1.0"))
+
+
+def test_a_folder_without_conversations_or_licence_is_named(tmp_path):
+    with pytest.raises(ValueError, match="has no .tar or .jsonl file"):
+        list(read_conversations(path=str(tmp_path), licence="CC0-1.0"))
+    (tmp_path / "set.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match="have no licence: give"):
+        list(read_conversations(path=str(tmp_path), licence=""))
+
+
+def work(text, translation=None, reason=None):
+    found = Work(split({"key": "k", "messages": [{"role": "user", "content": text}]}))
+    found.offer(0, translation, "editor", "m@1")
+    return found
+
+
+def test_the_report_counts_a_sample_once_and_adds_up(tmp_path):
+    log = report.Log(tmp_path)
+    good, bad = work("A red dog.", "Um cão vermelho."), work("A red dog.", " ")
+    log.write(report.record("a", bad, "empty", "vazia"))
+    log.write(report.record("b", bad, "empty", "sample b: a tradução está vazia | x"))
+    log.write(report.record("a", good))  # done again after a kill, and this time it came out
+    folder = tmp_path / report.FOLDER
+    (file,) = folder.iterdir()
+    other = folder / "other-1.jsonl"
+    other.write_text(file.read_text().splitlines()[0] + "\n" + '{"key": "c", "at": 1, "rea')  # an older line; a cut one
+    records = report.read(tmp_path)
+    assert [(one["key"], one["reason"]) for one in records] == [("a", ""), ("b", "empty")]
+    page = report.page(records)
+    assert page.startswith("2 samples in, 1 out (0 of them after a refusal), 1 dropped; 1.60 characters")
+    assert "| editor: empty | 1 |" in page and "| translated | 1 |" in page and "| m@1 | 1 |" in page
+    assert "| A red dog. | Um cão vermelho. |" in page and "está vazia \\| x |" in page
+
+
+def test_the_command_prints_the_page_and_names_what_it_lacks(tmp_path, capsys):
+    report.Log(tmp_path).write(report.record("a", work("A red dog.", "Um cão vermelho.")))
+    assert report.main([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.startswith("1 samples in, 1 out")
+    with pytest.raises(ValueError, match="has no translated folder"):
+        report.main([str(tmp_path / "x")])
+    with pytest.raises(ValueError, match="which run"):
+        report.main([])
