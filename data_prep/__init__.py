@@ -1,1 +1,1 @@
-"""Synthetic pt-PT data: one folder a data set of the paper (section 5.1), common/ for what they share."""
+"""Data pipelines of the paper's section 5.1: one folder a data set; `amalia-data NAME run` makes it."""

@@ -1,1 +1,1 @@
-"""What the data sets share."""
+"""What the data pipelines share."""
