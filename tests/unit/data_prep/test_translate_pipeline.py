@@ -6,15 +6,12 @@ import tarfile
 import pytest
 from model_double import ModelDouble, texts
 
+from data_prep.translate import report
+from nemo_amalia.data.shards import add_parts, sample_parts
+
 pytest.importorskip("data_prep.common.engine", reason="the engine is not here")
 pytest.importorskip("data_prep.common.variety", reason="the pt-PT filter is not here")
 
-from engine_runs import make
-
-from data_prep.common.engine.model_access import open_models
-from data_prep.config import compose
-from data_prep.translate import pipeline, report
-from nemo_amalia.data.shards import add_parts, sample_parts
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 PT = {
@@ -44,17 +41,24 @@ def answer(body, number):
 
 
 def test_shards_go_in_and_samples_drops_and_a_report_come_out(tmp_path):
+    from engine_runs import make  # noqa: I001  (where the engine is, it is sorted so)
+
+    from data_prep.common.engine.model_access import open_models
+    from data_prep.config import compose
+    from data_prep.translate import pipeline
+
     shards(tmp_path / "in")
     with ModelDouble(answer) as double:
         words = [f"data.path={tmp_path / 'in'}", "data.licence=CC0-1.0", f"run_dir={tmp_path / 'run'}", "tries=2"]
         conf = compose("translate", [*words, f"models.servers.local.url={double.url}"])
         (ledger,), items = make(conf, pipeline.pipeline(conf), models=open_models(pipeline, conf))
     (item,) = items
-    assert item.sample["key"] == "a-pt" and item.sample["language"] == "pt-PT" and item.sample["images"] == [PNG]
-    said = [turn["content"] for turn in item.sample["messages"]]
+    sample = item["sample"]
+    assert sample["key"] == "a-pt" and sample["language"] == "pt-PT" and sample["images"] == [PNG]
+    said = [turn["content"] for turn in sample["messages"]]
     assert said == ["<image>\nOnde está o autocarro?", PT["The bus is next to the train station."]]
-    assert {role for role, _ in item.models} == {"translator"}
-    assert {prompt.split("@")[0] for prompt in item.prompts} == {"translate/gemma"}
+    assert {role for role, _ in item["models"]} == {"translator"}
+    assert {prompt.split("@")[0] for prompt in item["prompts"]} == {"translate/gemma"}
     assert dict(ledger.dropped()) == {"not_english": 1, "number": 1} and ledger.samples == 1
     page = report.page(report.read(tmp_path / "run"))
     assert page.startswith("2 samples in, 1 out (0 of them after a refusal), 1 dropped")
