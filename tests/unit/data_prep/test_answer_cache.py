@@ -67,6 +67,24 @@ def test_a_fork_opens_its_own_connection(tmp_path):
     assert cache.get(content_key(i=1)) == {"text": "filho"}
 
 
+@pytest.mark.parametrize("journal", JOURNALS)
+def test_many_processes_open_a_new_cache_at_once(tmp_path, journal):
+    begin, children = time.time() + 0.1, []
+    for number in range(6):
+        child = os.fork()
+        if child == 0:
+            time.sleep(max(0, begin - time.time()))
+            try:
+                cache = AnswerCache(tmp_path / "new", journal)
+                ok = cache.put(content_key(i=number % 2), {"n": number})["n"] % 2 == number % 2
+                os._exit(0 if ok else 1)
+            except BaseException:
+                os._exit(2)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 6
+    assert len(AnswerCache(tmp_path / "new", journal)) == 2
+
+
 def test_a_file_that_is_no_cache_and_a_folder_that_is_none_are_named(tmp_path):
     (tmp_path / "answers.sqlite").write_text("isto não é uma base de dados " * 50)
     with pytest.raises(ValueError, match=r"answers.sqlite cannot be used as a cache"):

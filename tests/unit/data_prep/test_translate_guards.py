@@ -185,6 +185,16 @@ def test_masking_and_unmasking_give_the_text_with_fixed_instructions(text):
     assert unmask(mask(text, fixed=False).text, mask(text, fixed=False)) == text
 
 
+@given(TEXT)
+@settings(deadline=None)
+def test_what_a_model_sees_and_its_edges_are_the_whole_text(text):
+    masked = mask(text)
+    before, after = masked.edges
+    assert before + masked.core + after == masked.text and masked.core == masked.core.strip()
+    put_back = unmask(before + masked.core + after, masked)
+    assert put_back == "".join(_put(text))
+
+
 def _put(text):
     at = 0
     for span in find(text, fixed=True):

@@ -15,7 +15,7 @@ pytest.importorskip("data_prep.common.variety", reason="the pt-PT filter is not 
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 PT = {
-    "⟦1⟧\nWhere is the bus?": "⟦1⟧\nOnde está o autocarro?",
+    "Where is the bus?": "Onde está o autocarro?",
     "The bus is next to the train station.": "O autocarro está junto à estação de comboios.",
     "There are 3 trains.": "Há 4 comboios.",  # never right
 }
