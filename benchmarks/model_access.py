@@ -27,7 +27,7 @@ PAIR = (
 
 
 async def calls(url: str, folder: str, requests: int, size: int, concurrency: int) -> tuple[float, float]:
-    """Seconds for `requests` questions with an image of `size` bytes each, fresh and from the cache."""
+    """Seconds of CPU for `requests` questions with an image of `size` bytes each, fresh and from the cache."""
     config = {
         "servers": {"s": {"url": url, "concurrency": concurrency}},
         "roles": {"r": {"server": "s", "model": "m", "version": "1"}},
@@ -38,9 +38,9 @@ async def calls(url: str, folder: str, requests: int, size: int, concurrency: in
     for _ in range(2):
         async with Models(routes_from(config), AnswerCache(folder)) as models:
             await models.ask(Request("r", [{"role": "user", "content": "warm"}], seed=-1))
-            began = time.perf_counter()
+            began = time.process_time()
             await asyncio.gather(*(models.ask(question) for question in questions))
-            times.append(time.perf_counter() - began)
+            times.append(time.process_time() - began)
     return times[0], times[1]
 
 
@@ -49,24 +49,24 @@ def main(requests: int = 500) -> None:
     server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True)
     try:
         url = server.stdout.readline().strip()
-        print("| question | at once | ms a call | calls/s | ms from the cache |\n|---|---:|---:|---:|---:|")
+        print("| question | at once | CPU ms a call | CPU ms from the cache |\n|---|---:|---:|---:|")
         for what, size in (("500 characters", 0), ("and an image of 200 kB", 200_000)):
             for concurrency in (1, 32):
                 with tempfile.TemporaryDirectory() as folder:
                     fresh, cached = asyncio.run(calls(url, folder, requests, size, concurrency))
-                row = f"{fresh / requests * 1e3:.2f} | {requests / fresh:,.0f} | {cached / requests * 1e3:.2f}"
+                row = f"{fresh / requests * 1e3:.2f} | {cached / requests * 1e3:.2f}"
                 print(f"| {what} | {concurrency} | {row} |")
     finally:
         server.kill()
         server.wait()
     check(Pair(*PAIR))
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(requests):
         masked = mask(PAIR[0])
         unmask(masked.text, masked)
         check(Pair(*PAIR))
-    each = (time.perf_counter() - began) / requests * 1e3
-    print(f"\nmask, unmask and {len(PAIR[0])} characters through all guards: {each:.2f} ms")
+    each = (time.process_time() - began) / requests * 1e3
+    print(f"\nmask, unmask and {len(PAIR[0])} characters through all guards: {each:.2f} ms of CPU")
 
 
 if __name__ == "__main__":

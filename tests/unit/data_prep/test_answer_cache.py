@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -83,6 +84,15 @@ def test_many_processes_open_a_new_cache_at_once(tmp_path, journal):
         children.append(child)
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 6
     assert len(AnswerCache(tmp_path / "new", journal)) == 2
+
+
+def test_many_threads_put_and_read_back_what_is_stored(tmp_path):
+    cache = AnswerCache(tmp_path)
+    with ThreadPoolExecutor(16) as pool:
+        stored = list(
+            pool.map(lambda i: (cache.put(content_key(i=i), {"i": i}), cache.get(content_key(i=i))), range(800))
+        )
+    assert stored == [({"i": i}, {"i": i}) for i in range(800)]
 
 
 def test_a_file_that_is_no_cache_and_a_folder_that_is_none_are_named(tmp_path):
