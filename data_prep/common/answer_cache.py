@@ -36,7 +36,7 @@ class AnswerCache:
             raise ValueError(f"journal={journal!r}; expected one of {JOURNALS}")
         self.path, self.journal = Path(folder).absolute() / "answers.sqlite", journal
         self._pid, self._reader, self._writer = 0, None, None
-        self._write_lock = threading.Lock()
+        self._read_lock, self._write_lock = threading.Lock(), threading.Lock()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connect()
@@ -48,8 +48,8 @@ class AnswerCache:
     def get(self, key: str) -> dict[str, Any] | None:
         """The answer, or None. Takes some 20 µs."""
         self._connect()
-        row = self._reader.execute("SELECT value FROM answers WHERE key = ?", (bytes.fromhex(key),)).fetchone()
-        return json.loads(row[0]) if row else None
+        with self._read_lock:  # statements of two threads on one connection would share one, older, view of the file
+            return _read(self._reader, key)
 
     def put(self, key: str, value: dict[str, Any]) -> dict[str, Any]:
         """Stores an answer and gives back the stored one: another process's, when that came first."""
@@ -57,7 +57,7 @@ class AnswerCache:
         text = json.dumps(value, ensure_ascii=False)
         with self._write_lock, self._writer:
             self._writer.execute("INSERT OR IGNORE INTO answers VALUES (?, ?)", (bytes.fromhex(key), text))
-        return self.get(key)
+            return _read(self._writer, key)
 
     def __len__(self) -> int:
         self._connect()
@@ -74,7 +74,7 @@ class AnswerCache:
         if self._pid == os.getpid():
             return
         # A connection must not cross a fork: the child opens its own and leaves the parent's alone.
-        self._write_lock = threading.Lock()
+        self._read_lock, self._write_lock = threading.Lock(), threading.Lock()
         self._reader, self._writer = self._open(), self._open()
         self._pid = os.getpid()
 
@@ -88,3 +88,8 @@ class AnswerCache:
             connection.commit()
             on_error.pop_all()
         return connection
+
+
+def _read(connection: sqlite3.Connection, key: str) -> dict[str, Any] | None:
+    rows = connection.execute("SELECT value FROM answers WHERE key = ?", (bytes.fromhex(key),)).fetchall()
+    return json.loads(rows[0][0]) if rows else None

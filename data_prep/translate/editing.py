@@ -16,7 +16,7 @@ def first_message(work: Work) -> str:
     why earlier translations were refused."""
     shown = []
     for index, segment in enumerate(work.segments):
-        item = {"id": index, "papel": segment.role, "texto": segment.masked.text}
+        item = {"id": index, "papel": segment.role, "texto": segment.masked.core}
         if index in work.done or segment.settled is not None:
             item["traduzido"] = work.text(index)
         shown.append(item)
@@ -30,7 +30,7 @@ def repair_message(work: Work) -> str:
     items = [
         {
             "id": index,
-            "original": work.segments[index].masked.text,
+            "original": work.segments[index].masked.core,
             "recusado": work.tried.get(index, ""),
             "motivos": [fault.detail for fault in work.faults.get(index, [])] or ["falta a tradução"],
         }

@@ -170,7 +170,8 @@ def variety(pair: Pair) -> str | None:
     if verdict is None or verdict.variety != "pt-BR":
         return None
     text = pair.bare[1]
-    shown = [f"«{text[start:end]}» ({why})" for start, end, _, why in list(verdict.evidence)[:5]]
+    against = [item for item in verdict.evidence if getattr(item, "variety", "pt-BR") == "pt-BR"]
+    shown = [f"«{text[item[0] : item[1]]}» ({item[3]})" for item in against[:5]]
     return f"o texto é português do Brasil; escreva em português europeu. Indícios: {'; '.join(shown) or 'o conjunto'}"
 
 

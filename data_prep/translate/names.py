@@ -1,9 +1,10 @@
 """Proper names of an English text, and whether a translation keeps them.
 
-A name is a run of capitalised words inside a sentence, an acronym, or a word with an inner capital or digits. One word
-of a run must come back as it was ("the Eiffel Tower" -> "a Torre Eiffel"), or the run is a country, a language or a
-city that Portuguese names in its own way (the exonyms of CLDR, through Babel), or a word of names.tsv (months,
-weekdays, nationalities, acronyms that are others in Portuguese: "DNA" -> "ADN").
+A name is a run of capitalised words with one that no English lexicon has as a common word (lemminflect: the NIH's
+SPECIALIST lexicon), or with inner capitals or digits. Such a word must come back as it was ("the Eiffel Tower" -> "a
+Torre Eiffel"), or a run in it is a country, a language or a city that Portuguese names in its own way (CLDR, through
+Babel), or stands in names.tsv (months, nationalities, acronyms that are others in Portuguese: "DNA" -> "ADN"). What is
+all common words ("Human Resources Department") is translated, so it is no name here; nor is "Apple".
 """
 
 from __future__ import annotations
@@ -15,24 +16,16 @@ from pathlib import Path
 
 WORDS = Path(__file__).with_name("names.tsv")
 NAME = re.compile(
-    r"(?P<before>(?:^|[.!?:;\n\"“(*#>|-]|\d[.)])\s*)?"
-    r"(?<!\w)(?P<name>[A-ZÀ-Ý][\w’'.&-]*\w(?:(?:\s+(?:of|the|de|da|do|von|van|and|&))*\s+[A-ZÀ-Ý][\w’'&-]*\w)*)"
+    r"(?<![\w’'])[A-ZÀ-Ý][\w’'.&-]*\w(?:(?:\s+(?:of|the|de|da|do|von|van|and|&))*\s+[A-ZÀ-Ý][\w’'&-]*\w)*"
 )
-STRONG = re.compile(r"[A-Z].*[A-Z]|[a-z].*[A-Z]|\d")
+STRONG = re.compile(r"[A-Z].*[A-Z]|[a-z].*[A-Z]|[A-Za-z].*\d|\d.*[A-Za-z]")  # NASA, iPhone, A4
+NUMERAL = re.compile(r"[IVXLC]+|\d+")
 
 
 def find(text: str) -> list[str]:
-    """The names in a text, without those that only begin a sentence."""
-    found = []
-    for match in NAME.finditer(text):
-        name = match["name"].removesuffix("'s").removesuffix("’s")
-        if match["before"] is not None:  # the first word is capitalised anyway: what follows it may be a name
-            first, _, rest = name.partition(" ")
-            if not STRONG.search(first):
-                name = re.sub(r"^(?:(?:of|the|and|de|da|do)\s+)+", "", rest)
-        if name and not set(_folded(name).split()) <= _common():
-            found.append(name)
-    return list(dict.fromkeys(found))
+    """The names in a text."""
+    found = (match.removesuffix("'s").removesuffix("’s") for match in NAME.findall(text))
+    return [name for name in dict.fromkeys(found) if any(_own(part) for part in _parts(name))]
 
 
 def lost(source: str, target: str) -> list[str]:
@@ -43,12 +36,33 @@ def lost(source: str, target: str) -> list[str]:
 
 
 def _kept(name: str, target: str, words: set[str]) -> bool:
-    if any(_has(form, target) for form in _exonyms().get(_folded(name), ())):
+    parts = [_folded(part) for part in _parts(name)]
+    runs = {" ".join(parts[i:j]) for i in range(len(parts)) for j in range(i + 1, len(parts) + 1)}
+    forms = {form for run in runs for key in (run, run.removesuffix("s")) for form in _exonyms().get(key, ())}
+    if any(_has(form, target) for form in forms):
         return True
-    parts = [part for part in re.findall(r"[\w’'&-]+", _folded(name)) if part not in _common() and len(part) > 1]
-    if not parts or any(part in words or part.removesuffix("s") in words for part in parts):
-        return True
-    return any(_has(form, target) for part in parts for form in _exonyms().get(part, ()))
+    own = [_folded(part) for part in _parts(name) if _own(part)]
+    return any({part, part.removesuffix("s"), f"{part}'s"} & words for part in own)
+
+
+def _parts(name: str) -> list[str]:
+    return re.findall(r"[\w’'.&-]*[\w&]", name)
+
+
+@lru_cache(maxsize=1 << 16)
+def _own(word: str) -> bool:
+    """Whether a capitalised word is nobody's but the name's."""
+    if len(word) < 2 or NUMERAL.fullmatch(word) or _folded(word) in _common():
+        return False
+    if STRONG.search(word):
+        return not (word.isupper() and word.isalpha() and len(word) > 4 and _common_word(word))  # SALE, written large
+    return word[0].isupper() and not all(_common_word(part) for part in re.split(r"[’'.&-]", word) if len(part) > 1)
+
+
+def _common_word(word: str) -> bool:
+    from lemminflect import getAllLemmas
+
+    return word.lower() in _common() or bool(getAllLemmas(word.lower()))
 
 
 def _has(form: str, target: str) -> bool:
@@ -80,11 +94,10 @@ def _exonyms() -> dict[str, frozenset[str]]:
         for code, name in getattr(english, kind).items():
             if code in theirs:
                 pairs.setdefault(_folded(name), set()).add(_folded(theirs[code]))
-    for zone in english.time_zones:
-        city = english.time_zones[zone].get("city") or zone.rpartition("/")[2].replace("_", " ")
-        there = portuguese.time_zones.get(zone, {}).get("city")
-        if there:
-            pairs.setdefault(_folded(city), set()).add(_folded(there))
+    for zone, names in portuguese.time_zones.items():
+        if "city" in names:
+            city = english.time_zones.get(zone, {}).get("city") or zone.rpartition("/")[2].replace("_", " ")
+            pairs.setdefault(_folded(city), set()).add(_folded(names["city"]))
     for name, forms in _rows():
         if forms:
             pairs.setdefault(name, set()).update(_folded(form) for form in forms.split("|"))

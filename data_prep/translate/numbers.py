@@ -38,7 +38,8 @@ def readings(token: str) -> list[str]:
 def compare(source: str, target: str) -> tuple[list[str], list[str]]:
     """(numbers that the translation lacks, numbers that it adds), each in its English spelling; protected spans must
     have been taken out of both texts."""
-    left, target = Counter(english(source)), target
+    left = Counter(english(source))
+    target = re.sub(r"\b(\d+) em \1\b", r"\1", target)  # every 6 hours: de 6 em 6 horas
     for match in SPACED.findall(target):
         value = re.sub(r"[ \u00a0\u202f]", "", match).replace(",", ".")
         if left[value] > 0:
@@ -56,10 +57,19 @@ def compare(source: str, target: str) -> tuple[list[str], list[str]]:
                 rest.append(token)
         tokens = rest
     for token in tokens:
-        explained = _explained_addition(token, source, left)
+        explained = _listed(token, left) or _explained_addition(token, source, left)
         added += [] if explained else [token]
     missing = [value for value in left.elements() if not _in_words(value, source, target)]
     return missing, added
+
+
+def _listed(token: str, left: Counter[str]) -> bool:
+    """Numbers of the source that a comma or a point without a space holds together: "1,2 and 3"."""
+    parts = Counter(re.findall(r"\d+", token))
+    if len(token) == sum(map(len, parts)) or parts - left:
+        return False
+    left.subtract(parts)
+    return True
 
 
 def _explained_addition(token: str, source: str, left: Counter[str]) -> bool:

@@ -55,6 +55,20 @@ class Masked:
     text: str
     spans: tuple[Span, ...]
 
+    @property
+    def core(self) -> str:
+        """What a model sees: the text without white space, pictures and fixed instructions at its two ends."""
+        before, after = self.edges
+        return self.text[len(before) : len(self.text) - len(after)]
+
+    @property
+    def edges(self) -> tuple[str, str]:
+        """What stands before the core, and after it."""
+        outer = "|".join(str(i) for i, span in enumerate(self.spans, 1) if span.kind in ("image", "instruction"))
+        piece = rf"(?:⟦(?:{outer})⟧|\s)*" if outer else r"\s*"
+        before = re.match(piece, self.text).group()
+        return before, re.search(rf"{piece}\Z", self.text[len(before) :]).group()
+
 
 class MarkError(ValueError):
     """A translation does not hold every mark once; the text says which, in Portuguese, for the model."""

@@ -96,10 +96,10 @@ class Translator:
                 raise end
 
     async def _segment(self, work: Work, index: int) -> None:
-        text, prompt = work.segments[index].masked.text, prompts.load(PROMPT)
-        content: Any = prompt.render(text=text.strip())
+        text, prompt = work.segments[index].masked.core, prompts.load(PROMPT)
+        content: Any = prompt.render(text=text)
         if self.options.lang_codes:
-            content = [{"type": "text", "source_lang_code": "en", "target_lang_code": "pt-PT", "text": text.strip()}]
+            content = [{"type": "text", "source_lang_code": "en", "target_lang_code": "pt-PT", "text": text}]
         role = self.options.translator
         work.prompts.add(prompt.id)
         try:

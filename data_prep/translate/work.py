@@ -53,7 +53,8 @@ class Work:
     def offer(self, index: int, text: str, role: str, model: str) -> None:
         """Checks one translation (with marks) and keeps it, or keeps what is wrong with it."""
         segment = self.segments[index]
-        target = _same_edges(segment.masked.text, text)
+        before, after = segment.masked.edges
+        target = before + text.strip() + after
         try:
             target = unmask(target, segment.masked)
             pair = Pair(segment.text, target, segment.role, tuple(self.glossary), self.evidence, self.quotes)
@@ -88,10 +89,3 @@ class Work:
             if 2 * len(against) < len(with_term) and not any(i in self.done for i in against):
                 self.glossary.append((term, translation))
                 known.add(term.casefold())
-
-
-def _same_edges(source: str, target: str) -> str:
-    """The target with the source's white space at both ends: models trim it, and placeholders need their newline."""
-    begin = source[: len(source) - len(source.lstrip())]
-    end = source[len(source.rstrip()) :] if source.strip() else ""
-    return begin + target.strip() + end

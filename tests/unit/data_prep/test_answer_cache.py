@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -65,6 +66,33 @@ def test_a_fork_opens_its_own_connection(tmp_path):
         os._exit(0 if ok else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert cache.get(content_key(i=1)) == {"text": "filho"}
+
+
+@pytest.mark.parametrize("journal", JOURNALS)
+def test_many_processes_open_a_new_cache_at_once(tmp_path, journal):
+    begin, children = time.time() + 0.1, []
+    for number in range(6):
+        child = os.fork()
+        if child == 0:
+            time.sleep(max(0, begin - time.time()))
+            try:
+                cache = AnswerCache(tmp_path / "new", journal)
+                ok = cache.put(content_key(i=number % 2), {"n": number})["n"] % 2 == number % 2
+                os._exit(0 if ok else 1)
+            except BaseException:
+                os._exit(2)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 6
+    assert len(AnswerCache(tmp_path / "new", journal)) == 2
+
+
+def test_many_threads_put_and_read_back_what_is_stored(tmp_path):
+    cache = AnswerCache(tmp_path)
+    with ThreadPoolExecutor(16) as pool:
+        stored = list(
+            pool.map(lambda i: (cache.put(content_key(i=i), {"i": i}), cache.get(content_key(i=i))), range(800))
+        )
+    assert stored == [({"i": i}, {"i": i}) for i in range(800)]
 
 
 def test_a_file_that_is_no_cache_and_a_folder_that_is_none_are_named(tmp_path):

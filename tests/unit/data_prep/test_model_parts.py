@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_prep.common import json_answers, prompts
@@ -67,6 +67,7 @@ class Clock:
         await asyncio.sleep(0)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.floats(1, 6000), st.lists(st.floats(0.1, 500), min_size=1, max_size=60))
 def test_no_minute_takes_more_than_its_limit_and_a_burst(per_minute, amounts):
     clock = Clock()
@@ -116,6 +117,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(JSON)
 def test_json_is_read_alone_and_in_a_fence(value):
     import json

@@ -1,10 +1,12 @@
 """The guards of a translation: what is right passes all of them, and each fault is caught by its name."""
 
 import json
+from collections import namedtuple
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from data_prep.translate import numbers
@@ -53,6 +55,16 @@ GOOD = [
 @pytest.mark.parametrize(("source", "target"), GOOD)
 def test_a_right_translation_passes_every_guard(source, target):
     assert check(Pair(source, target, "assistant")) == []
+
+
+PAIRS = Path(__file__).with_name("translation_pairs.tsv").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("line", PAIRS, ids=range(len(PAIRS)))
+def test_no_guard_cries_wolf(line):
+    """Translations by a person, of many kinds of text; \\n is a line break."""
+    role, source, target = (part.replace("\\n", "\n") for part in line.split("\t"))
+    assert check(Pair(source, target, role)) == []
 
 
 BAD = [
@@ -114,6 +126,10 @@ def test_every_guard_has_a_case():
     assert {guard for guard, *_ in BAD} | {"glossary", "variety"} == set(GUARDS)
 
 
+Evidence = namedtuple("Evidence", "start end rule explanation variety strength")
+BR = [Evidence(2, 8, "vocabulary", "em Portugal diz-se autocarro", "pt-BR", "strong")]
+
+
 def evidence(text):
     """The agreed form of data_prep.common.variety.evidence."""
     at = text.find("ônibus")
@@ -126,6 +142,10 @@ def test_brazilian_portuguese_is_refused_with_its_evidence():
     (fault,) = check(pair)
     assert fault.guard == "variety" and "«ônibus» (em Portugal diz-se autocarro)" in fault.detail
     assert check(Pair("The bus stops here.", "O autocarro para aqui.", evidence=evidence)) == []
+    # The filter's evidence says more than the agreed four, and of either variety.
+    full = SimpleNamespace(variety="pt-BR", score=1.0, evidence=[Evidence(0, 1, "r", "artigo", "pt-PT", "weak"), *BR])
+    (fault,) = check(Pair("The bus stops here.", "O ônibus para aqui.", evidence=lambda text: full))
+    assert fault.detail.endswith("Indícios: «ônibus» (em Portugal diz-se autocarro)")
     # Words that were not translated, such as code, are no evidence.
     assert check(Pair("Print `ônibus` here.", "Imprima `ônibus` aqui.", evidence=evidence)) == []
 
@@ -155,6 +175,7 @@ WORDS = st.text(st.sampled_from("abc áé,.?\n "), max_size=12)
 TEXT = st.lists(st.one_of(SPAN, WORDS), max_size=8).map(" ".join)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(TEXT)
 def test_masking_and_unmasking_give_the_text_with_fixed_instructions(text):
     masked = mask(text)
@@ -162,6 +183,16 @@ def test_masking_and_unmasking_give_the_text_with_fixed_instructions(text):
     assert restored == "".join(_put(text))
     assert mask(text, fixed=False).spans == find(text)
     assert unmask(mask(text, fixed=False).text, mask(text, fixed=False)) == text
+
+
+@given(TEXT)
+@settings(deadline=None)
+def test_what_a_model_sees_and_its_edges_are_the_whole_text(text):
+    masked = mask(text)
+    before, after = masked.edges
+    assert before + masked.core + after == masked.text and masked.core == masked.core.strip()
+    put_back = unmask(before + masked.core + after, masked)
+    assert put_back == "".join(_put(text))
 
 
 def _put(text):
@@ -173,6 +204,7 @@ def _put(text):
     yield text[at:]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(TEXT, st.data())
 def test_a_mark_lost_repeated_or_made_up_is_an_error(text, data):
     masked = mask(text)
@@ -186,6 +218,7 @@ def test_a_mark_lost_repeated_or_made_up_is_an_error(text, data):
         unmask(masked.text + "⟦x", masked)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=300))
 def test_guards_never_break_and_a_text_is_a_faithful_copy_of_itself(text):
     faults = {fault.guard for fault in check(Pair(text, text, "assistant"))}
@@ -207,6 +240,7 @@ AS_PORTUGUESE = {
 }
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(NUMBERS, st.sampled_from(sorted(AS_PORTUGUESE))), max_size=5), st.randoms())
 def test_numbers_are_the_same_in_either_notation_and_any_order(drawn, random):
     source = "a " + " b ".join(n for n, _ in drawn) + " c"
@@ -215,6 +249,7 @@ def test_numbers_are_the_same_in_either_notation_and_any_order(drawn, random):
     assert numbers.compare(source, "x " + " y ".join(written) + " z") == ([], [])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(NUMBERS, min_size=1, max_size=5, unique=True), st.data())
 def test_a_number_that_is_lost_or_changed_is_seen(drawn, data):
     lost = data.draw(st.sampled_from(drawn))
@@ -232,6 +267,7 @@ def test_roman_numerals(numeral, value):
     assert numbers.roman(numeral) == value
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.dictionaries(st.text(max_size=5), st.one_of(st.integers(), st.text(max_size=5), st.none()), max_size=4))
 def test_json_keeps_its_shape_whatever_its_words_become(value):
     source = json.dumps(value)

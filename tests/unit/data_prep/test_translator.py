@@ -17,7 +17,7 @@ QUESTION = "What is the animal in [0.1, 0.2, 0.3, 0.4]?\nA. a red fox\nB. a grey
 PT = {
     "What is the animal in ⟦1⟧?\nA. a red fox\nB. a grey wolf": "Que animal está em ⟦1⟧?\n"
     "A. uma raposa vermelha\nB. um lobo cinzento",
-    "How many of them are there?\n⟦1⟧": "Quantos são?\n⟦1⟧",
+    "How many of them are there?": "Quantos são?",
     "There are 3 foxes near the Eiffel Tower.": "Há 3 raposas junto à Torre Eiffel.",
     "Which bus is it?": "Que autocarro é este?",
 }
@@ -124,8 +124,9 @@ def test_a_conversation_is_translated_and_nothing_else_of_it_changes(translator)
 
 
 def test_what_the_translator_loses_the_editor_mends_with_the_reasons():
+    question = next(iter(PT))
     lossy = {
-        "How many of them are there?\n⟦1⟧": "Quantos são?",
+        question: PT[question].replace(" em ⟦1⟧", ""),
         "There are 3 foxes near the Eiffel Tower.": "Há 4 raposas.",
     }
     with ModelDouble(lambda b, n: edited(b) if is_editor(b) else lossy.get(plain(b), PT[plain(b)])) as double:
@@ -135,7 +136,7 @@ def test_what_the_translator_loses_the_editor_mends_with_the_reasons():
     assert len(edits) == 1 and set(asked(edits[0]).values()) == set(lossy)
     words = texts(edits[0])[0]
     assert "em falta: ⟦1⟧" in words and "em falta 3; a mais 4" in words and "Eiffel" in words
-    assert "Que animal está em" in words  # the context, translated already
+    assert "Quantos são?" in words  # the context, translated already
     refused = report.record("fox-1", done.work)["refused"]
     assert refused == {"translator: marks": 1, "translator: number": 1, "translator: name": 1, "translator: length": 1}
 

@@ -1,0 +1,65 @@
+"""The translation as a pipeline of the engine: from its configuration and shards to samples, drops and a report."""
+
+import json
+import tarfile
+
+import pytest
+from model_double import ModelDouble, texts
+
+from data_prep.translate import report
+from nemo_amalia.data.shards import add_parts, sample_parts
+
+pytest.importorskip("data_prep.common.engine", reason="the engine is not here")
+pytest.importorskip("data_prep.common.variety", reason="the pt-PT filter is not here")
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+PT = {
+    "Where is the bus?": "Onde está o autocarro?",
+    "The bus is next to the train station.": "O autocarro está junto à estação de comboios.",
+    "There are 3 trains.": "Há 4 comboios.",  # never right
+}
+
+
+def shards(folder):
+    def sample(key, answer, language="en"):
+        turns = [{"role": "user", "content": "<image>\nWhere is the bus?"}, {"role": "assistant", "content": answer}]
+        return {"key": key, "messages": turns, "images": [PNG], "source": "buses", "language": language}
+
+    samples = [sample("a", "The bus is next to the train station."), sample("b", "There are 3 trains.")]
+    folder.mkdir()
+    with tarfile.open(folder / "shard-000000.tar", "w") as tar:
+        for one in [*samples, sample("c", "O autocarro está aqui.", "pt-PT")]:
+            add_parts(tar, sample_parts(one["key"], one))
+
+
+def answer(body, number):
+    words = texts(body)[0]
+    if "Segmentos pedidos" in words:
+        return json.dumps({"glossario": [], "segmentos": {"1": PT["There are 3 trains."]}})
+    return PT[words.split("into Portuguese:\n\n\n")[1]]
+
+
+def test_shards_go_in_and_samples_drops_and_a_report_come_out(tmp_path):
+    from engine_runs import make  # noqa: I001  (where the engine is, it is sorted so)
+
+    from data_prep.common.engine.model_access import open_models
+    from data_prep.config import compose
+    from data_prep.translate import pipeline
+
+    shards(tmp_path / "in")
+    with ModelDouble(answer) as double:
+        words = [f"data.path={tmp_path / 'in'}", "data.licence=CC0-1.0", f"run_dir={tmp_path / 'run'}", "tries=2"]
+        conf = compose("translate", [*words, f"models.servers.local.url={double.url}"])
+        (ledger,), items = make(conf, pipeline.pipeline(conf), models=open_models(pipeline, conf))
+    (item,) = items
+    sample = item["sample"]
+    assert sample["key"] == "a-pt" and sample["language"] == "pt-PT" and sample["images"] == [PNG]
+    said = [turn["content"] for turn in sample["messages"]]
+    assert said == ["<image>\nOnde está o autocarro?", PT["The bus is next to the train station."]]
+    assert {role for role, _ in item["models"]} == {"translator"}
+    assert {prompt.split("@")[0] for prompt in item["prompts"]} == {"translate/gemma"}
+    assert dict(ledger.dropped()) == {"not_english": 1, "number": 1} and ledger.samples == 1
+    page = report.page(report.read(tmp_path / "run"))
+    assert page.startswith("2 samples in, 1 out (0 of them after a refusal), 1 dropped")
+    assert "| editor: number | 2 |" in page and "| translator: number | 1 |" in page
