@@ -85,8 +85,16 @@ def test_kill_nine_loses_nothing_and_repeats_little(tmp_path):
             process.wait()
             time.sleep(0.2)
             repeated.append(server.calls.total() - len(server.calls))
+        run_id = json.loads((tmp_path / "killed" / "run.json").read_text())["id"]
+        stale = tmp_path / f".killed-out.run-{run_id}"  # as a kill while shards are written leaves it
+        stale.mkdir()
+        (stale / "shard-000000.tar").touch()
         said = finish(words, log)
         repeated.append(server.calls.total() - len(server.calls))
+        assert not stale.exists()
+        (tmp_path / "killed" / "report.json").unlink()  # as a kill between shards and report does
+        assert finish(words, log).endswith(said.splitlines()[-1] + "\n")
+        assert server.calls.total() - len(server.calls) == repeated[-1]
     print("calls repeated after each start:", repeated)
     assert shards(tmp_path / "killed-out") == expected
     found = keys(tmp_path / "killed-out")
