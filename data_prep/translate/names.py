@@ -31,18 +31,17 @@ def find(text: str) -> list[str]:
 def lost(source: str, target: str) -> list[str]:
     """Names of the source of which the translation has nothing."""
     folded = _folded(target)
-    words = set(re.findall(r"[\w’'&-]+", folded))
-    return [name for name in find(source) if not _kept(name, folded, words)]
+    return [name for name in find(source) if not _kept(name, folded)]
 
 
-def _kept(name: str, target: str, words: set[str]) -> bool:
+def _kept(name: str, target: str) -> bool:
     parts = [_folded(part) for part in _parts(name)]
     runs = {" ".join(parts[i:j]) for i in range(len(parts)) for j in range(i + 1, len(parts) + 1)}
     forms = {form for run in runs for key in (run, run.removesuffix("s")) for form in _exonyms().get(key, ())}
     if any(_has(form, target) for form in forms):
         return True
-    own = [_folded(part) for part in _parts(name) if _own(part)]
-    return any({part, part.removesuffix("s"), f"{part}'s"} & words for part in own)
+    own = [re.escape(_folded(part).removesuffix("s")) for part in _parts(name) if _own(part)]
+    return any(re.search(rf"(?<!\w){part}s?(?!\w)", target) for part in own)
 
 
 def _parts(name: str) -> list[str]:
@@ -72,7 +71,7 @@ def _has(form: str, target: str) -> bool:
 
 def _folded(text: str) -> str:
     """Lower case without accents: "São Tomé" and "Sao Tome" are one name."""
-    plain = unicodedata.normalize("NFKD", text.casefold())
+    plain = unicodedata.normalize("NFD", text.casefold())
     return "".join(letter for letter in plain if not unicodedata.combining(letter)).replace("’", "'")
 
 

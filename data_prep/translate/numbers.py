@@ -39,6 +39,8 @@ def compare(source: str, target: str) -> tuple[list[str], list[str]]:
     """(numbers that the translation lacks, numbers that it adds), each in its English spelling; protected spans must
     have been taken out of both texts."""
     left = Counter(english(source))
+    if left == Counter(english(target)):  # left as they were
+        return [], []
     target = re.sub(r"\b(\d+) em \1\b", r"\1", target)  # every 6 hours: de 6 em 6 horas
     for match in SPACED.findall(target):
         value = re.sub(r"[ \u00a0\u202f]", "", match).replace(",", ".")

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from data_prep.translate import numbers
@@ -218,6 +218,11 @@ def test_a_mark_lost_repeated_or_made_up_is_an_error(text, data):
         unmask(masked.text + "⟦x", masked)
 
 
+@example("0,0")
+@example(",0")
+@example("0A0")
+@example("A0'")
+@example("1.2.31,234.5")
 @settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=300))
 def test_guards_never_break_and_a_text_is_a_faithful_copy_of_itself(text):
