@@ -23,9 +23,10 @@ from data_prep.common.engine.execute import run_local
 from data_prep.common.engine.finish import _samples, check_stage, finish
 from data_prep.common.engine.folder import RunFolder
 from data_prep.common.engine.loading import load_stages
+from data_prep.common.engine.pulse import Pulse
 from data_prep.common.engine.records import plan_source
 from data_prep.common.engine.steps import Run
-from data_prep.common.engine.task import Pulse, Task
+from data_prep.common.engine.task import Task
 
 MODEL_SECONDS = 0.5
 CONCURRENCY = 32
@@ -143,9 +144,9 @@ def throughput(records: int, image_kb: int, workers: int) -> tuple[float, float]
         run_local(conf, stages, "benchmark", lambda text: None)
         whole = time.perf_counter() - start
         live = [json.loads(path.read_text()) for path in (folder.stage(stages[0]).path / "live").glob("[0-9]*.json")]
-        working = max(task["updated"] for task in live) - min(task["started"] for task in live)
+        rate = sum(task["records"] / (task["updated"] - task["started"]) for task in live)
         assert finish(conf, stages)["shards"]["samples"] == records
-    return records / working, whole
+    return rate, whole
 
 
 def main() -> None:

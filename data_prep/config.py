@@ -35,11 +35,11 @@ def compose(name: str, overrides: list[str]) -> Any:
     for word in overrides:
         if "=" not in word:
             raise ValueError(f"{word!r} is not an override: write key=value, as in seed=1 or executor=slurm")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
             conf = hydra_compose(name, overrides=overrides)
-        except HydraException as error:
-            raise ValueError(_one_line(error, name)) from error
+    except HydraException as error:
+        raise ValueError(_one_line(error, name)) from error
     return checked(conf, OmegaConf)
 
 

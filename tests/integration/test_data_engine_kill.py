@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from counted_pipeline import CountingServer
 
+from nemo_amalia.data.totals import scan
+
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS, CALLS = 400, 800
 DROPPED = RECORDS // 10
@@ -66,6 +68,7 @@ def test_kill_nine_loses_nothing_and_repeats_little(tmp_path):
             f"ask_twice                {RECORDS} in = {RECORDS - DROPPED} out + {DROPPED} dropped (seven {DROPPED})"
             in said
         )
+    assert not scan(tmp_path / "whole-out").refused, "training takes every sample"
     expected = shards(tmp_path / "whole-out")
     assert len(expected) == 4
 
@@ -82,8 +85,16 @@ def test_kill_nine_loses_nothing_and_repeats_little(tmp_path):
             process.wait()
             time.sleep(0.2)
             repeated.append(server.calls.total() - len(server.calls))
+        run_id = json.loads((tmp_path / "killed" / "run.json").read_text())["id"]
+        stale = tmp_path / f".killed-out.run-{run_id}"  # as a kill while shards are written leaves it
+        stale.mkdir()
+        (stale / "shard-000000.tar").touch()
         said = finish(words, log)
         repeated.append(server.calls.total() - len(server.calls))
+        assert not stale.exists()
+        (tmp_path / "killed" / "report.json").unlink()  # as a kill between shards and report does
+        assert finish(words, log).endswith(said.splitlines()[-1] + "\n")
+        assert server.calls.total() - len(server.calls) == repeated[-1]
     print("calls repeated after each start:", repeated)
     assert shards(tmp_path / "killed-out") == expected
     found = keys(tmp_path / "killed-out")
@@ -96,13 +107,15 @@ def test_kill_nine_loses_nothing_and_repeats_little(tmp_path):
 
 
 @pytest.mark.timeout(300)
-def test_a_killed_worker_ends_the_run_in_one_line(tmp_path):
-    with CountingServer(0.05) as server:
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_worker_ends_the_run_in_one_line(tmp_path, end):
+    """Not once the other worker is done: each needs 200 s here."""
+    with CountingServer(4.0) as server:
         words, log = command(tmp_path, "run", server, workers=2), tmp_path / "log"
         process = start(words, log)
-        until(server, 50, process, log)
+        until(server, 16, process, log)
         live = json.loads((tmp_path / "run" / "1-numbers" / "live" / "00001.json").read_text())
-        os.kill(live["pid"], signal.SIGKILL)
-        assert process.wait(60) == 2, log.read_text()[-3000:]
-        assert f"error: worker process {live['pid']} was killed" in log.read_text().splitlines()[-1]
-        assert "the same command again" in log.read_text().splitlines()[-1]
+        os.kill(live["pid"], end)
+        assert process.wait(30) == 2, log.read_text()[-3000:]
+        last = log.read_text().splitlines()[-1]
+    assert f"error: worker process {live['pid']} was killed" in last and "the same command again" in last

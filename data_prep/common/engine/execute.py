@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from omegaconf import OmegaConf
 
 from data_prep.common.engine.folder import RunFolder, write_json
 from data_prep.common.engine.phases import Finish, Make, Phase, Plan
+from data_prep.common.engine.pool import pool_watched
 from data_prep.common.engine.progress import Progress
 from data_prep.common.engine.steps import Stage
 
@@ -54,40 +53,8 @@ def run_local(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], 
             )
             if isinstance(phase, Finish):
                 say("checking all counts and writing the shards")
-            live = folder.stage(stages[phase.index]).path / "live" if isinstance(phase, Make) else None
-            with _watched(live if executor.workers > 1 else None):
+            with pool_watched() if executor.workers > 1 else nullcontext():
                 executor.run()
-
-
-@contextmanager
-def _watched(live: Path | None) -> Any:
-    """Interrupts the main thread when a worker is gone that had not ended: datatrove's pool would wait for ever."""
-    import multiprocess
-
-    stop, lost = threading.Event(), []
-
-    def watch() -> None:
-        seen: dict[int, Any] = {}
-        while not stop.wait(0.5):
-            children = {child.pid: child for child in multiprocess.active_children() if "Pool" in child.name}
-            lost.extend(pid for pid in seen if pid not in children and not stop.is_set())
-            if lost:
-                _thread.interrupt_main()
-                return
-            seen = children
-
-    thread = threading.Thread(target=watch, daemon=True)
-    if live is not None:
-        thread.start()
-    try:
-        yield
-    except KeyboardInterrupt:
-        if lost:
-            remedy = "look at the memory of the machine, then run the same command again, it goes on from here"
-            raise ValueError(f"worker process {lost[0]} was killed: {remedy}") from None
-        raise
-    finally:
-        stop.set()
 
 
 def submit_slurm(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], None]) -> list[str]:
@@ -158,6 +125,8 @@ def _sbatch(settings: Any) -> dict[str, str]:
     options = {"kill-on-invalid-dep": "yes", "open-mode": "append"}
     if settings.signal_seconds:
         options["signal"] = f"USR1@{settings.signal_seconds}"
+    if settings.account:
+        options["account"] = settings.account
     return options | OmegaConf.to_container(settings.sbatch)
 
 

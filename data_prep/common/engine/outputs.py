@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from nemo_amalia.data.prompts import IMAGE
 from nemo_amalia.data.shards import KEY, image_suffix
+
+IMAGE = "<image>"  # how a string writes an image (docs/data.md); a list writes {"type": "image"}
 
 
 def check_output(sample: dict[str, Any]) -> None:

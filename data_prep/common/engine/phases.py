@@ -22,9 +22,10 @@ from data_prep.common.engine.finish import check_stage, finish
 from data_prep.common.engine.folder import RunFolder
 from data_prep.common.engine.loading import load_stages
 from data_prep.common.engine.model_access import open_models
+from data_prep.common.engine.pulse import Pulse
 from data_prep.common.engine.records import plan_barrier, plan_source
 from data_prep.common.engine.steps import Stage
-from data_prep.common.engine.task import Pulse, Task
+from data_prep.common.engine.task import Task
 
 
 def requeue_at_signal(*_: Any) -> None:

@@ -74,18 +74,21 @@ class Reader:
         if plan and plan["ledger"]:
             state.barrier = Ledger.from_json(plan["ledger"])
         sealed = self._sealed[stage.name]
-        live = [json.loads(path.read_text()) for path in sorted((folder.path / "live").glob("[0-9]*.json"))]
+        live = [json.loads(path.read_text()) for path in (folder.path / "live").glob("[0-9]*.json")]
         for chunk in folder.sealed().keys() - sealed.keys():
             sealed[chunk] = chunk_ledger(folder, chunk)
         for ledger in sealed.values():
             total.add(ledger)
         open_chunks = {}
-        for task in live:
-            if task["chunk"] not in sealed and task["ledger"] and task["state"] in ("running", "failed"):
-                open_chunks[task["chunk"]] = Ledger.from_json(task["ledger"])
+        for task in sorted(live, key=lambda task: task["updated"]):  # an earlier start may have had other tasks
+            for chunk, ledger in task["open"].items():
+                if int(chunk) not in sealed:
+                    open_chunks[int(chunk)] = Ledger.from_json(ledger)
             self._count(state, task)
         for ledger in open_chunks.values():
             total.add(ledger)
+        if total.records == state.records:
+            state.failed, state.silent = [], 0
         return state
 
     @staticmethod

@@ -1,62 +1,36 @@
-"""A task of a stage: every so many-th chunk of its records, one after the other, each record once."""
+"""A task of a stage: every so many-th chunk of its records, each record once."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
 import itertools
-import os
-import socket
 import sqlite3
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from data_prep.common.engine.flow import Done, Flow, Item, RecordFailedError
-from data_prep.common.engine.folder import RunFolder, StageFolder, write_json
+from data_prep.common.engine.folder import RunFolder, write_json
 from data_prep.common.engine.journal import Journal
 from data_prep.common.engine.ledger import Ledger
 from data_prep.common.engine.model_access import Models
+from data_prep.common.engine.pulse import PULSE_SECONDS, Pulse
 from data_prep.common.engine.records import Digest, barrier_records, source_records
+from data_prep.common.engine.several import Several
 from data_prep.common.engine.steps import Stage
 
-PULSE_SECONDS = 1.0
+OPEN_CHUNKS = 2  # the next one begins while the slowest answers of one are waited for
 
 
 @dataclass
-class Pulse:
-    """Says in a file, every second, what a task does, and ends a task whose owner is gone.
+class Chunk:
+    """Some records in a row, and what is done of them. records: (number, item or a function that reads it)."""
 
-    owner: process whose death ends this one (0: none): nobody would see this task's errors, and the next run would wait
-    for its chunk.
-    """
-
-    folder: StageFolder
-    task: int
-    owner: int = 0
-    chunk: int = -1
-    records: int = 0
-    ledger: Ledger | None = None
-    _written: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._started = time.time()
-
-    def beat(self, state: str = "running", error: str = "") -> None:
-        """Writes at most once a second, and at every change of state."""
-        now = time.time()
-        if state == "running" and now - self._written < PULSE_SECONDS:
-            return
-        if self.owner and os.getppid() != self.owner and not _alive(self.owner):
-            os._exit(1)
-        self._written = now
-        content = {"task": self.task, "pid": os.getpid(), "host": socket.gethostname(), "state": state, "error": error}
-        content |= {"started": self._started, "updated": now, "chunk": self.chunk, "records": self.records}
-        content["ledger"] = self.ledger.to_json() if self.ledger else None
-        write_json(self.folder.live(self.task), content)
+    number: int
+    records: list[tuple[int, Any]]
+    journal: Journal
+    ledger: Ledger
 
 
 class Task:
@@ -68,101 +42,100 @@ class Task:
         run = RunFolder(conf)
         self._folder = run.stage(self._stage)
         self._before = run.stage(stages[index - 1]) if index else None
+        self._waits = any(step.is_async for step in self._stage.steps)  # others have nothing to wait for
+        self._slots = asyncio.Semaphore(conf.concurrency if self._waits else 1)
 
     async def run(self, models: Models | None, rank: int, tasks: int) -> None:
         """Chunks rank, rank + tasks, ... Raises as Flow.run does, and ValueError on records that are not those of the
-        plan, on a journal in use, and on too many records that a model gave up on.
+        plan, on a journal in use or that cannot be written, and on too many records that a model gave up on.
         """
-        plan = self._folder.read_plan()
-        conf, size = self._conf, self._conf.records_per_chunk
-        flow = Flow(self._stage, conf.seed, models, conf.concurrency, last=self._index == len(self._stages) - 1)
+        last = self._index == len(self._stages) - 1
+        flow = Flow(self._stage, self._conf.seed, models, self._conf.concurrency, last)
         beat = asyncio.create_task(self._beat())
         try:
-            records = enumerate(self._records())
-            for chunk in range(-(-plan["records"] // size)):
-                mine = itertools.islice(records, min(size, plan["records"] - chunk * size))
-                if chunk % tasks == rank and not self._folder.summary(chunk).is_file():
-                    digest = plan["digests"][chunk] if plan["digests"] else None
-                    await self._chunk(flow, chunk, mine, digest)
-                else:
-                    for _ in mine:
-                        pass
+            async with Several() as several:
+                for number, records, digest in self._chunks(rank, tasks):
+                    while several.running >= OPEN_CHUNKS:
+                        await several.one_ends()
+                    handed_out = asyncio.Event()
+                    several.start(self._chunk(flow, number, records, digest, handed_out))
+                    await several.until(handed_out)
         finally:
             beat.cancel()
             if hasattr(models, "aclose"):
                 await models.aclose()
 
-    def _records(self) -> Iterator[Any]:
+    def _chunks(self, rank: int, tasks: int) -> Iterator[tuple[int, list[tuple[int, Any]], str | None]]:
+        """(number, records, digest) of this task's chunks that are not done. The source is read once, to its end."""
+        plan, size = self._folder.read_plan(), self._conf.records_per_chunk
         if self._before is None:
-            return source_records(self._stage, self._conf.limit, self._conf.name)
-        return barrier_records(self._folder, self._before)
+            records = enumerate(source_records(self._stage, self._conf.limit, self._conf.name))
+        else:
+            records = enumerate(barrier_records(self._folder, self._before))
+        for chunk in range(-(-plan["records"] // size)):
+            mine = itertools.islice(records, min(size, plan["records"] - chunk * size))
+            if chunk % tasks == rank and not self._folder.summary(chunk).is_file():
+                yield chunk, list(mine), plan["digests"][chunk] if plan["digests"] else None
+            else:
+                for _ in mine:
+                    pass
 
-    async def _chunk(self, flow: Flow, chunk: int, records: Iterator[tuple[int, Any]], digest: str | None) -> None:
-        self._pulse.chunk, self._pulse.ledger = chunk, Ledger.of([step.name for step in self._stage.steps])
-        with Journal(self._folder.journal(chunk)) as journal:
-            done = journal.done()
-            for stored in done.values():
-                self._pulse.ledger.add(Ledger.from_json(stored["ledger"]))
-            seen = Digest() if digest else None
-            await self._work(flow, journal, self._left(records, done, seen))
-            if seen is not None and str(seen) != digest:
-                raise ValueError(
-                    f"the source gives other records than when the run began (chunk {chunk}): "
-                    "give it back what it read, or choose another run_dir"
-                )
+    async def _chunk(
+        self, flow: Flow, number: int, records: list[tuple[int, Any]], digest: str | None, handed_out: asyncio.Event
+    ) -> None:
+        if digest is not None:
+            _check_digest(number, records, digest)
+        with Journal(self._folder.journal(number)) as journal:
+            chunk = Chunk(number, records, journal, Ledger.of([step.name for step in self._stage.steps]))
+            self._pulse.open[number] = chunk.ledger
+            await self._work(flow, chunk, handed_out)
             journal.seal()
-        write_json(self._folder.summary(chunk), {"ledger": self._pulse.ledger.to_json()})
-        self._pulse.beat("sealed")
+        write_json(self._folder.summary(number), {"ledger": chunk.ledger.to_json()})
+        del self._pulse.open[number]
 
-    def _left(
-        self, records: Iterator[tuple[int, Any]], done: dict[int, Any], seen: Digest | None
-    ) -> Iterator[tuple[int, Item]]:
-        """The records of a chunk that are not in its journal yet."""
-        for number, record in records:
-            item = None
-            if seen is not None:
-                seen.add((item := _loaded(record)).sample)
-            if number not in done:
-                yield number, item or _loaded(record)
-
-    async def _work(self, flow: Flow, journal: Journal, left: Iterator[tuple[int, Item]]) -> None:
+    async def _work(self, flow: Flow, chunk: Chunk, handed_out: asyncio.Event) -> None:
         """As many records at once as there are slots; those on which a model gave up once more at the end."""
-        failed: list[tuple[int, Item]] = []
-        several = any(step.is_async for step in self._stage.steps)  # others have nothing to wait for
-        limit = max(1, self._conf.max_model_errors * self._conf.records_per_chunk)
+        done = chunk.journal.done()
+        for stored in done.values():
+            chunk.ledger.add(Ledger.from_json(stored["ledger"]))
+        failed: list[tuple[int, Any]] = []
+        async with Several() as several:
+            for number, record in chunk.records:
+                if number not in done:
+                    await several.until(self._slots.acquire())
+                    several.start(self._record(flow, chunk, number, record, failed))
+            handed_out.set()
+        for number, record in sorted(failed, key=lambda one: one[0]):
+            self._store(chunk, number, await flow.run(_loaded(record), give_up=True))
 
-        async def worker() -> None:
-            for number, item in left:
-                kept = copy.deepcopy(item) if several else item  # a second try begins with the sample as it was
-                try:
-                    self._store(journal, number, await flow.run(item))
-                except RecordFailedError as error:
-                    failed.append((number, kept))
-                    if len(failed) > limit:
-                        raise ValueError(
-                            f"models gave up on {len(failed)} records of one chunk, more than max_model_errors "
-                            f"{self._conf.max_model_errors:g} allows (the last: {error}): look at the servers, then "
-                            "run the same command again, it goes on from here"
-                        ) from error
+    async def _record(self, flow: Flow, chunk: Chunk, number: int, record: Any, failed: list[tuple[int, Any]]) -> None:
+        try:
+            item = _loaded(record)  # a second try begins with the sample as it was
+            self._store(chunk, number, await flow.run(copy.deepcopy(item) if self._waits else item))
+        except RecordFailedError as error:
+            failed.append((number, record))
+            share = self._conf.max_model_errors
+            if len(failed) > max(1, share * self._conf.records_per_chunk):
+                raise ValueError(
+                    f"models gave up on {len(failed)} records of one chunk, max_model_errors={share:g} allows fewer "
+                    f"(the last: {error}): look at the servers, then run the same command again, it goes on"
+                ) from error
+        finally:
+            self._slots.release()
 
-        await _all(worker() for _ in range(self._conf.concurrency if several else 1))
-        for number, item in failed:
-            self._store(journal, number, await flow.run(item, give_up=True))
-
-    def _store(self, journal: Journal, number: int, done: Done) -> None:
+    def _store(self, chunk: Chunk, number: int, done: Done) -> None:
         content = {"ledger": done.ledger.to_json(), "drops": done.drops, "commit": self._commit}
         try:
-            journal.add(number, content, [item.to_json() for item in done.items])
+            chunk.journal.add(number, content, [item.to_json() for item in done.items])
         except TypeError as error:
             last = self._stage.steps[-1].name if self._stage.steps else "the source"
             keys = ", ".join(item.sample["key"] for item in done.items)
-            raise ValueError(
-                f"sample {keys} after {last}: {error}; samples hold plain JSON values and bytes"
-            ) from error
+            remedy = "samples hold plain JSON values and bytes"
+            raise ValueError(f"sample {keys} after {last}: {error}; {remedy}") from error
         except sqlite3.OperationalError as error:
             remedy = "make room there, then run the same command again, it goes on from here"
-            raise ValueError(f"cannot write to {journal.path} ({error}): {remedy}") from error
-        self._pulse.ledger.add(done.ledger)
+            raise ValueError(f"cannot write to {chunk.journal.path} ({error}): {remedy}") from error
+        chunk.ledger.add(done.ledger)
         self._pulse.records += 1
         self._pulse.beat()
 
@@ -172,27 +145,16 @@ class Task:
             self._pulse.beat()
 
 
-async def _all(coroutines: Iterator[Any]) -> None:
-    """All of them; the first error ends the others. (A TaskGroup would wrap it in a group.)"""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        with suppress(BaseException):
-            await asyncio.gather(*tasks, return_exceptions=True)
+def _check_digest(chunk: int, records: list[tuple[int, Any]], digest: str) -> None:
+    seen = Digest()
+    for _, record in records:
+        seen.add(record.sample)
+    if str(seen) != digest:
+        raise ValueError(
+            f"the source gives other records than when the run began (chunk {chunk}): "
+            "give it back what it read, or choose another run_dir"
+        )
 
 
 def _loaded(record: Any) -> Item:
     return record() if callable(record) else record
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's, or no /proc
-        return True

@@ -8,9 +8,10 @@ from omegaconf import OmegaConf
 from data_prep.common.engine.finish import check_stage
 from data_prep.common.engine.folder import RunFolder
 from data_prep.common.engine.journal import SealedJournal
+from data_prep.common.engine.pulse import Pulse
 from data_prep.common.engine.records import plan_barrier, plan_source
 from data_prep.common.engine.steps import stages_of
-from data_prep.common.engine.task import Pulse, Task
+from data_prep.common.engine.task import Task
 
 
 def settings(folder, **more):

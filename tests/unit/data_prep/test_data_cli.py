@@ -1,0 +1,61 @@
+"""`amalia-data`: what it says to words that are wrong, and that it is quick to say it."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from data_prep.cli import main
+from data_prep.config import compose, names
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["base_tex", "run"], "no data set is called 'base_tex': did you mean base_text?"),
+        (["base_text"], "what should be done with base_text? write `amalia-data base_text run`"),
+        (["base_text", "run", "fast"], "'fast' is not an override: write key=value"),
+        (["base_text", "run", "shortst=3"], "unknown config key 'shortst': did you mean shortest?"),
+        (["base_text", "run", "texts.pat=3"], "unknown config key 'texts.pat': did you mean texts.path?"),
+        (
+            ["base_text", "run", "executor=slrm"],
+            "Could not find 'executor/slrm' Available options",
+        ),
+        (["base_text", "run", "executor=slurm"], "no value for executor.partition: add executor.partition=..."),
+        (["base_text", "run", "concurrency=0"], "concurrency=0: expected a whole number of at least 1"),
+        (["base_text", "run", "max_model_errors=2"], "max_model_errors=2: expected a share, 0 to 1"),
+        (["base_text", "run", "run_dir=/dev/null/x"], "cannot write to /dev/null/x"),
+        (["base_text", "run", "pipeline=nowhere"], "there is no module nowhere"),
+        (["base_text", "status", "run_dir=/nowhere"], "no run has begun in /nowhere: begin one with"),
+    ],
+)
+def test_errors_are_one_line(words, text, capsys):
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and text in said and said.count("\n") == 1
+
+
+def test_an_output_folder_of_something_else_is_refused_before_anything_is_made(tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    assert main(["base_text", "run", f"run_dir={tmp_path}/run", f"out={tmp_path}/out"]) == 2
+    assert "out holds data of something else: choose another out" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "1-read_texts").exists()
+
+
+def test_every_data_set_composes_for_both_executors():
+    assert "base_text" in names()
+    for name in names():
+        assert compose(name, []).name == name
+        slurm = compose(name, ["executor=slurm", "executor.partition=acc", "+executor.sbatch.constraint=highmem"])
+        assert slurm.executor.name == "slurm" and slurm.executor.sbatch.constraint == "highmem"
+
+
+def test_help_and_errors_come_without_heavy_imports():
+    words = "import sys; from data_prep.cli import main; main(['base_text', 'status', 'run_dir=/nowhere']); "
+    words += "print([m for m in ('torch', 'megatron', 'datatrove', 'transformers') if m in sys.modules])"
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    print(f"{time.perf_counter() - start:.1f} s")
