@@ -58,9 +58,8 @@ def document(rng: Random, paragraphs: Sequence[float], rows: float, titled: floa
     titled: shares of documents. sentences: as the corpus marks them, None where the text has rows or a title, of which
     nobody can say how many sentences they are.
     """
-    slots = Slots(rng)
     if rng.random() < rows:
-        passage = rng.choice([p for p in passages() if p.rows])
+        passage, slots = rng.choice([p for p in passages() if p.rows]), Slots(rng)
         text = "\n".join(" ".join(slots.fill(line).split()) for line in passage.lines)
         return {"id": passage.id, "text": text, "sentences": None, "title": ""}
     prose = [p for p in passages() if not p.rows]
@@ -69,7 +68,7 @@ def document(rng: Random, paragraphs: Sequence[float], rows: float, titled: floa
     near = prose if number >= 5 else [p for p in prose if p.register == first.register]
     rest = [p for p in near if p is not first]
     chosen = [first, *rng.sample(rest, min(number - 1, len(rest)))]
-    blocks = [[slots.fill(line) for line in passage.lines] for passage in chosen]
+    blocks = [list(map(Slots(rng).fill, passage.lines)) for passage in chosen]
     title = rng.choice(_titles()[first.register]) if rng.random() < titled and number < 5 else ""
     text = "\n\n".join([*([title] if title else []), *(" ".join(block) for block in blocks)])
     sentences = None if title else [sentence for block in blocks for sentence in block]

@@ -41,7 +41,7 @@ def _places() -> tuple[str, ...]:
 
 
 class Slots:
-    """One document's values: the same slot is the same value wherever it stands."""
+    """One passage's values: the same slot is the same value wherever it stands."""
 
     def __init__(self, rng: Random) -> None:
         self._rng, self._known = rng, {}
