@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from data_prep.common import prompts
 from data_prep.common.models import Answer
 
 # name -> (licence, code, the calls that a model proposes: some are of no use)
@@ -71,6 +72,7 @@ SNIPPETS = {
         "a = 1\nb = 2\n" + "a += b\n" * 12 + "print(a)",
     ],
 }
+KINDS = ("invocations", "snippets_pt", "snippets_en", "trace_pt", "trace_en")  # prompts/code
 THOUGHTS = {
     "trace_pt": "Na chamada, {given}. Sigo as linhas de `{name}` com estes valores até à instrução return.",
     "trace_en": "In the call, {given}. I follow the lines of `{name}` with these values up to its return.",
@@ -102,18 +104,27 @@ class ScriptedModels:
 
     async def ask(self, request) -> Answer:
         """The scripted answer to a request; its prompt says which."""
-        text = request.messages[0]["content"]
         kind = request.prompt.partition("@")[0].rpartition("/")[2]
+        data = self.answer(kind, request.messages[0]["content"], request.seed)
+        return Answer(json.dumps(data), data, "scripted@1", 10, 5, 0.0, False, 1)
+
+    def reply(self, body: dict, number: int) -> str:
+        """The same as a script of model_double: the prompt is known by how its text begins."""
+        text = body["messages"][0]["content"]
+        starts = {name: prompts.load(f"code/{name}").text.partition("{{")[0] for name in KINDS}
+        (kind,) = [name for name, start in starts.items() if text.startswith(start)]
+        return json.dumps(self.answer(kind, text, body.get("seed")))
+
+    def answer(self, kind: str, text: str, seed: int | None) -> dict:
+        """What the model says to the prompt `kind`."""
         self.asked[kind] = self.asked.get(kind, 0) + 1
         if kind == "invocations":
             name = re.search(r"calls of `(\w+)`", text).group(1)
-            data = {"invocations": FUNCTIONS[name][2]}
-        elif kind.startswith("snippets"):
-            data = {"snippets": SNIPPETS["pt-PT" if kind.endswith("pt") else "en"]}
-        else:
-            program = re.search(r"```python\n(.*?)\n```", text, re.DOTALL).group(1)
-            data = self._thought(program, request.seed, THOUGHTS[kind])
-        return Answer(json.dumps(data), data, "scripted@1", 10, 5, 0.0, False, 1)
+            return {"invocations": FUNCTIONS[name][2]}
+        if kind.startswith("snippets"):
+            return {"snippets": SNIPPETS["pt-PT" if kind.endswith("pt") else "en"]}
+        program = re.search(r"```python\n(.*?)\n```", text, re.DOTALL).group(1)
+        return self._thought(program, seed, THOUGHTS[kind])
 
     def _thought(self, program: str, seed: int, words: str) -> dict[str, str]:
         output = plain_output(program)

@@ -27,11 +27,18 @@ from pathlib import Path
 from typing import Any
 
 from nemo_amalia.data.image_headers import MAX_PIXELS
-from nemo_amalia.data.shards import IMPORT_COUNTS, IMPORT_SETTINGS, add_parts, prepare_folder, sample_parts
+from nemo_amalia.data.shards import (
+    IMPORT_COUNTS,
+    IMPORT_SETTINGS,
+    MANIFEST,
+    add_parts,
+    prepare_folder,
+    sample_parts,
+)
 from nemo_amalia.data.totals import Totals, scan
 
 BEFORE = {"max_image_pixels": MAX_PIXELS}  # settings that older imports do not name, and what they were
-MANIFEST, DROPPED, SEEN = "manifest.jsonl", "dropped.jsonl", ".seen.sqlite"
+DROPPED, SEEN = "dropped.jsonl", ".seen.sqlite"
 PARTIAL = ".partial"
 
 
@@ -246,16 +253,10 @@ class ImportFolder:
 
 
 def manifest(folder: Path) -> list[dict[str, Any]]:
-    """The finished shards of an import, in order; a last line that was cut off does not count."""
+    """The finished shards of a folder, in order; a last line that was cut off does not count."""
     file = folder / MANIFEST
     lines = file.read_bytes().split(b"\n")[:-1] if file.is_file() else []
     return [json.loads(line) for line in lines]
-
-
-def sha256_of(path: Path) -> str:
-    """Of a file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(sample: Mapping[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -24,6 +25,7 @@ KEY = re.compile(r"[A-Za-z0-9_\-]+")  # a dot would end WebDataset's key, a slas
 EXTRA = ("id", "chosen", "rejected", "provenance")  # of a sample's json, where the sample has them
 IMPORT_SETTINGS = "import.json"  # amalia data import begins a folder with it ...
 IMPORT_COUNTS = "counts.json"  # ... and ends with this
+MANIFEST = "manifest.jsonl"  # a line for each shard, with its sha256: what amalia data verify compares
 MAGIC = (
     (b"\xff\xd8", "jpg"),
     (b"\x89PNG", "png"),
@@ -48,8 +50,8 @@ class ShardReport:
 def write_shards(
     samples: Iterable[Mapping[str, Any]], folder: str | Path, samples_per_shard: int = 1000
 ) -> ShardReport:
-    """Writes {"key", "messages", "images": [bytes], "source", "language"} as indexed shards with their totals. "id",
-    "chosen", "rejected" and "provenance" go into the json, too, where a sample has them.
+    """Writes {"key", "messages", "images": [bytes], "source", "language"} as indexed shards with their totals
+    and manifest. "id", "chosen", "rejected" and "provenance" go into the json, too, where a sample has them.
 
     Atomic: all is written to a neighbour folder and renamed at the end, so a folder is there whole or not at
     all. Deterministic: the same samples give the same tar files. Raises ValueError on an empty input, a
@@ -68,6 +70,7 @@ def write_shards(
     try:
         totals = Totals()
         report = _write_tars(samples, work, target, samples_per_shard, totals)
+        _write_manifest(work)
         prepare_folder(work)
         totals.write(work)
         if target.exists():
@@ -106,6 +109,19 @@ def _write_tars(
         raise ValueError(f"there are no samples to write to {target}: look at what the source gave")
     size = sum(shard.stat().st_size for shard in shards)
     return ShardReport(target, len(keys), images, len(shards), size)
+
+
+def _write_manifest(folder: Path) -> None:
+    with open(folder / MANIFEST, "w") as lines:
+        for shard in sorted(folder.glob("*.tar")):
+            line = {"shard": shard.name, "bytes": shard.stat().st_size, "sha256": sha256_of(shard)}
+            lines.write(json.dumps(line) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sample_parts(key: str, sample: Mapping[str, Any]) -> list[tuple[str, bytes]]:

@@ -1,24 +1,22 @@
-"""The four code data sets, from CodeSearchNet's format to shards with a scripted model; answers run in plain Python."""
+"""The four code data sets: `amalia-data NAME run` from CodeSearchNet's format to shards, with the models of
+conf/data_prep/models/local.yaml at a scripted server; answers run in plain Python."""
 
 import collections
-import importlib
 import io
 import json
-import sys
 import tarfile
-import types
 from pathlib import Path
 
 import code_samples
 import pytest
 import tiny_hf
+from model_double import ModelDouble
 from PIL import Image
 
-from data_prep.cli import run_pipeline
+from data_prep import cli
 from data_prep.common.engine.ledger import Ledger
 from data_prep.common.recheck import LETTER_BLOCK, verify
 from data_prep.common.shard_gallery import chosen, main
-from data_prep.config import compose
 from nemo_amalia.data.chat import ChatFormat
 
 SMALL = ["seed=0", "executor.workers=1", "sandbox.limits.wall_seconds=30.0", "sandbox.limits.cpu_seconds=1"]
@@ -31,13 +29,8 @@ def made(name: str, folder: Path, *overrides: str) -> tuple[dict, dict[str, dict
     words = [*SMALL, f"run_dir={folder / 'run'}", f"out={out}", *overrides]
     if "pt_simple" not in name:
         words.append(f"functions.files=[{code_samples.write_corpus(folder)}]")
-    conf = compose(name, words)
-    module = types.ModuleType(f"scripted_{name}")  # the pipeline itself, with a model that is scripted
-    module.pipeline = importlib.import_module(f"data_prep.{name}.pipeline").pipeline
-    module.models = lambda conf: code_samples.ScriptedModels()
-    sys.modules[module.__name__] = module
-    conf.pipeline = module.__name__
-    assert run_pipeline(conf) == 0
+    with ModelDouble(code_samples.ScriptedModels().reply) as double:
+        assert cli.main([name, "run", *words, f"models.servers.local.url={double.url}"]) == 0
     samples, tars = {}, {}
     for file in sorted(out.glob("*.tar")):
         tars[file.name] = file.read_bytes()

@@ -44,6 +44,13 @@ def test_a_dgx_gets_nodes_of_eight(dgx, script, gpus):
     assert job["TresPerNode"] == f"gres:gpu:{min(gpus, 8)}"
 
 
+def test_data_is_made_without_gpus(marenostrum5, dgx):
+    for cluster, site in ((marenostrum5, "export AMALIA_ACCOUNT=a; . slurm/sites/marenostrum5.sh;"), (dgx, "")):
+        job = submitted(cluster, "data_prep", site)
+        assert (job["NumNodes"].split("-")[0], job["NumTasks"], job["CPUs/Task"]) == ("1", "1", "32")
+        assert "gpu" not in job.get("TresPerNode", "") and job["Requeue"] == "1"
+
+
 def test_options_of_the_user_win(marenostrum5):
     site = "export AMALIA_ACCOUNT=a AMALIA_QOS=normal; . slurm/sites/marenostrum5.sh;"
     job = submitted(marenostrum5, "stage2_128gpu", site, "--nodes=1", "--time=00:10:00")

@@ -3,8 +3,10 @@
 import ast
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGE = ROOT / "nemo_amalia"
+PACKAGES = ("nemo_amalia", "data_prep")
 
 # folder (or single file) -> what it may import from inside; its own folder is always allowed.
 MAY_IMPORT = {
@@ -18,35 +20,41 @@ MAY_IMPORT = {
     "platform": set(),
     "cli": {"config", "data", "model", "bridge", "training", "cluster", "evaluation", "platform"},
 }
+# What data_prep may import of the trainer: the format of samples and shards.
+SHARED_DATA = {f"data.{name}" for name in ("image_geometry", "chat", "samples", "shards")}
 # Entry points: the files whose first act is to prepare the platform (docs/architecture.md).
 ENTRY_POINTS = {"training.main", "cli", "cluster.doctor"}
 
 
-def modules() -> dict[str, Path]:
-    """Dotted name below nemo_amalia -> file."""
+def modules(package: str = "nemo_amalia") -> dict[str, Path]:
+    """Dotted name below a package -> file."""
     found = {}
-    for path in PACKAGE.rglob("*.py"):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
+    for path in (ROOT / package).rglob("*.py"):
+        parts = path.relative_to(ROOT / package).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         if name:
             found[name] = path
     return found
 
 
-def inner_imports(path: Path) -> set[str]:
-    """Dotted names below nemo_amalia that a file imports, lazily or not."""
+def imported(path: Path) -> set[str]:
+    """Dotted names that a file imports, lazily or not; what only a type checker reads does not count."""
     names, tree = set(), ast.parse(path.read_text())
-    for node in ast.walk(tree):  # what only a type checker reads does not count
+    for node in ast.walk(tree):
         if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
             node.body = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("nemo_amalia"):
-            base = node.module.removeprefix("nemo_amalia").lstrip(".")
-            for alias in node.names:
-                names.add(f"{base}.{alias.name}".lstrip("."))
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
-            names.update(a.name.removeprefix("nemo_amalia.") for a in node.names if a.name.startswith("nemo_amalia."))
-    known = modules()
+            names.update(alias.name for alias in node.names)
+    return names
+
+
+def inner_imports(path: Path, package: str = "nemo_amalia") -> set[str]:
+    """Modules below a package that a file imports."""
+    known = modules(package)
+    names = {name.removeprefix(f"{package}.") for name in imported(path) if name.startswith(f"{package}.")}
     return {name if name in known else name.rpartition(".")[0] for name in names} - {""}
 
 
@@ -74,8 +82,26 @@ def test_imports_go_one_way():
     assert not wrong, "\n".join(wrong)
 
 
-def test_there_are_no_cycles():
-    graph = {name: inner_imports(path) - {name} for name, path in modules().items()}
+def test_data_prep_takes_the_sample_format_of_the_trainer_and_nothing_else():
+    heavy = {"megatron", "nemo", "torch"}
+    wrong = []
+    for name, path in modules("data_prep").items():
+        wrong += [f"{name} imports nemo_amalia.{target}" for target in inner_imports(path) - SHARED_DATA]
+        wrong += [f"{name} imports {target}" for target in imported(path) if target.split(".")[0] in heavy]
+        if name.startswith("common."):
+            others = {target for target in inner_imports(path, "data_prep") if target.split(".")[0] != "common"}
+            wrong += [f"{name} imports {target}: common knows no data set" for target in others - {"config"}]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_trainer_does_not_need_data_prep():
+    wrong = [name for name, path in modules().items() if any(n.startswith("data_prep") for n in imported(path))]
+    assert not wrong, f"{wrong} import data_prep, which is an extra"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_there_are_no_cycles(package):
+    graph = {name: inner_imports(path, package) - {name} for name, path in modules(package).items()}
     done: set[str] = set()
 
     def visit(name: str, trail: tuple[str, ...]) -> None:

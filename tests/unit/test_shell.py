@@ -50,5 +50,5 @@ def test_scripts_have_no_science():
     settings = re.compile(r"(?<![\w-])[a-z_]+(?:\.[a-z_]+)+=\S|(?<![\w-])(?:optim|precision|mix|seed)=\S")
     for script in ROOT.glob("slurm/*.sh"):
         code = [line for line in script.read_text().splitlines() if not line.startswith("#")]
-        found = [line for line in code if settings.search(line.replace("launch.ranks=", ""))]
+        found = [line for line in code if settings.search(re.sub(r"launch\.ranks=|executor\.workers=", "", line))]
         assert not found, f"{script.name}: {found}"

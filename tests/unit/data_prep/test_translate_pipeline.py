@@ -3,15 +3,15 @@
 import json
 import tarfile
 
-import pytest
+from engine_runs import make
 from model_double import ModelDouble, texts
 
-from data_prep.translate import report
+from data_prep import cli
+from data_prep.common.engine.model_access import open_models
+from data_prep.config import compose
+from data_prep.translate import pipeline, report
+from nemo_amalia import cli as trainer
 from nemo_amalia.data.shards import add_parts, sample_parts
-
-pytest.importorskip("data_prep.common.engine", reason="the engine is not here")
-pytest.importorskip("data_prep.common.variety", reason="the pt-PT filter is not here")
-
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 PT = {
@@ -41,12 +41,6 @@ def answer(body, number):
 
 
 def test_shards_go_in_and_samples_drops_and_a_report_come_out(tmp_path):
-    from engine_runs import make  # noqa: I001  (where the engine is, it is sorted so)
-
-    from data_prep.common.engine.model_access import open_models
-    from data_prep.config import compose
-    from data_prep.translate import pipeline
-
     shards(tmp_path / "in")
     with ModelDouble(answer) as double:
         words = [f"data.path={tmp_path / 'in'}", "data.licence=CC0-1.0", f"run_dir={tmp_path / 'run'}", "tries=2"]
@@ -63,3 +57,21 @@ def test_shards_go_in_and_samples_drops_and_a_report_come_out(tmp_path):
     page = report.page(report.read(tmp_path / "run"))
     assert page.startswith("2 samples in, 1 out (0 of them after a refusal), 1 dropped")
     assert "| editor: number | 2 |" in page and "| translator: number | 1 |" in page
+
+
+def test_amalia_data_translate_run_writes_shards_that_amalia_verifies(tmp_path, capsys):
+    shards(tmp_path / "in")
+    with ModelDouble(answer) as double:
+        words = [f"data.path={tmp_path / 'in'}", "data.licence=CC0-1.0", f"run_dir={tmp_path / 'run'}", "tries=1"]
+        words += [f"out={tmp_path / 'out'}", f"models.servers.local.url={double.url}"]
+        assert cli.main(["translate", "run", *words]) == 0
+    assert "1 samples, 1 images, 1 shards" in capsys.readouterr().out
+    with tarfile.open(tmp_path / "out" / "shard-000000.tar") as tar:
+        provenance = json.load(tar.extractfile("a-pt.json"))["provenance"]
+    assert provenance["licence"] == "CC0-1.0" and list(provenance["models"]) == ["translator"]
+    assert trainer.main(["data", "verify", str(tmp_path / "out")]) == 0
+    assert "1 shards" in capsys.readouterr().out
+    shard = tmp_path / "out" / "shard-000000.tar"
+    shard.write_bytes(shard.read_bytes().replace(b"autocarro", b"autocarrO"))
+    assert trainer.main(["data", "verify", str(tmp_path / "out")]) == 2
+    assert "shard-000000.tar (another sha256)" in capsys.readouterr().err
