@@ -58,6 +58,8 @@ def checkpoint(folder):
     import_checkpoint(hf=tiny_hf.llava_next(here / "source"), vision=None, llm=None, out=here / "checkpoint")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_amalia_train_takes_it(folder):
     launch(checkpoint, 1, {"folder": str(folder)})
     command = [sys.executable, "-m", "nemo_amalia.cli", "train", "stage=sft_demo", "parallel=single", "precision=fp32"]
