@@ -12,6 +12,7 @@ import pytest
 import tiny_hf
 from model_double import ModelDouble
 from PIL import Image
+from sandboxed import needs_sandbox
 
 from data_prep import cli
 from data_prep.common.engine.ledger import Ledger
@@ -19,6 +20,7 @@ from data_prep.common.recheck import LETTER_BLOCK, verify
 from data_prep.common.shard_gallery import chosen, main
 from nemo_amalia.data.chat import ChatFormat
 
+pytestmark = needs_sandbox
 SMALL = ["seed=0", "executor.workers=1", "sandbox.limits.wall_seconds=30.0", "sandbox.limits.cpu_seconds=1"]
 
 
@@ -30,7 +32,9 @@ def made(name: str, folder: Path, *overrides: str) -> tuple[dict, dict[str, dict
     if "pt_simple" not in name:
         words.append(f"functions.files=[{code_samples.write_corpus(folder)}]")
     with ModelDouble(code_samples.ScriptedModels().reply) as double:
-        assert cli.main([name, "run", *words, f"models.servers.local.url={double.url}"]) == 0
+        if name != "simple_code_ocr":  # it asks no model
+            words.append(f"models.servers.local.url={double.url}")
+        assert cli.main([name, "run", *words]) == 0
     samples, tars = {}, {}
     for file in sorted(out.glob("*.tar")):
         tars[file.name] = file.read_bytes()

@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import pytest
+from sandboxed import needs_sandbox
 
 from data_prep.common import wording
 from data_prep.common.code_questions import LETTERS, listed, placed, turns
@@ -20,6 +21,7 @@ from data_prep.pt_simple_code_outputs.formats import ask, choose_format
 from data_prep.pt_simple_code_outputs.snippets import check_snippet, check_variety, prose_of, topics
 from data_prep.sepic.trace import fault_of, recorded, think
 
+pytestmark = needs_sandbox
 ROOT = Path(__file__).resolve().parents[3]
 CODE = [ROOT / "data_prep" / name / "questions.yaml" for name in ("sepic", "pt_outputs_to_code", "simple_code_ocr")]
 

@@ -10,10 +10,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from sandboxed import needs_sandbox
 
 import data_prep.common.sandbox_process as sandbox_process
 import data_prep.common.sandbox_walls as walls
 from data_prep.common.sandbox import Limits, Sandbox, SandboxMissingError
+
+pytestmark = needs_sandbox
 
 
 @pytest.fixture(scope="module")

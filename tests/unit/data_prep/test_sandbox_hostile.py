@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sandboxed import needs_sandbox
 
 import data_prep.common.sandbox_walls as walls
 from data_prep.common.sandbox import Limits, Outcome, Sandbox, SandboxMissingError
 
+pytestmark = needs_sandbox
 SUITE = yaml.safe_load(Path(__file__).with_name("hostile.yaml").read_text())
 PROGRAMS = {program["name"]: program for program in SUITE["programs"]}
 SMALL = Limits(1, 2.0, 128 << 20, 16 << 10, 1 << 20, 50, 32)  # the suite has to end, and harm little if a wall falls
