@@ -1,6 +1,7 @@
 """The import rules of docs/architecture.md: one way, no cycles, platform from entry points alone."""
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ SHARED_DATA = {f"data.{name}" for name in ("image_geometry", "chat", "samples", 
 ENTRY_POINTS = {"training.main", "cli", "cluster.doctor"}
 
 
+@cache
 def modules(package: str = "nemo_amalia") -> dict[str, Path]:
     """Dotted name below a package -> file."""
     found = {}
@@ -37,6 +39,7 @@ def modules(package: str = "nemo_amalia") -> dict[str, Path]:
     return found
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """Dotted names that a file imports, lazily or not; what only a type checker reads does not count."""
     names, tree = set(), ast.parse(path.read_text())
