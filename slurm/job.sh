@@ -47,7 +47,11 @@ with_defaults() { # KEY=VALUE... -- WORD...: sets words to the defaults that the
   [[ -n $site_cluster ]] && defaults+=("cluster=$site_cluster")
   # The layout that was made for this job's shape, where there is one: gpus128_node8, gpus128_node4, ...
   local layout=gpus${SLURM_NTASKS}_node$((SLURM_NTASKS / SLURM_JOB_NUM_NODES))
-  [[ -f $AMALIA_ROOT/conf/parallel/$layout.yaml ]] && defaults+=("parallel=$layout")
+  if [[ -f $AMALIA_ROOT/conf/parallel/$layout.yaml ]]; then
+    defaults+=("parallel=$layout")
+  elif [[ $* != *parallel* ]]; then
+    say "no layout conf/parallel/$layout.yaml for this job's shape: every GPU holds a whole model, unless you give parallel=..."
+  fi
   words=()
   local word
   for word in "${defaults[@]}"; do [[ -n $(value_of "${word%%=*}" "$@") ]] || words+=("$word"); done
