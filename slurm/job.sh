@@ -27,8 +27,9 @@ find_site() {
   fi
   site=${AMALIA_SITE:-$guess}
   [[ -f $AMALIA_ROOT/slurm/sites/$site.sh ]] || refuse "AMALIA_SITE=$site: slurm/sites has $(cd "$AMALIA_ROOT/slurm/sites" && echo *.sh | sed 's/\.sh//g')"
-  # What a site may set: options of srun, what stands before the command, the command, the cluster of conf/.
-  site_srun=() site_prefix=() site_amalia=(amalia) site_cluster=''
+  # What a site may set: options of srun, what stands before the command, the commands, the cluster of conf/.
+  # shellcheck disable=SC2034  # site_python: of slurm/evaluate.sh
+  site_srun=() site_prefix=() site_amalia=(amalia) site_python=(python) site_cluster=''
   # shellcheck source=/dev/null
   source "$AMALIA_ROOT/slurm/sites/$site.sh"
 }
