@@ -27,8 +27,9 @@ find_site() {
   fi
   site=${AMALIA_SITE:-$guess}
   [[ -f $AMALIA_ROOT/slurm/sites/$site.sh ]] || refuse "AMALIA_SITE=$site: slurm/sites has $(cd "$AMALIA_ROOT/slurm/sites" && echo *.sh | sed 's/\.sh//g')"
-  # What a site may set: options of srun, what stands before the command, the command, the cluster of conf/.
-  site_srun=() site_prefix=() site_amalia=(amalia) site_cluster=''
+  # What a site may set: options of srun, what stands before the command, the commands, the cluster of conf/.
+  # shellcheck disable=SC2034  # site_python: of slurm/evaluate.sh
+  site_srun=() site_prefix=() site_amalia=(amalia) site_python=(python) site_cluster=''
   # shellcheck source=/dev/null
   source "$AMALIA_ROOT/slurm/sites/$site.sh"
 }
@@ -47,7 +48,11 @@ with_defaults() { # KEY=VALUE... -- WORD...: sets words to the defaults that the
   [[ -n $site_cluster ]] && defaults+=("cluster=$site_cluster")
   # The layout that was made for this job's shape, where there is one: gpus128_node8, gpus128_node4, ...
   local layout=gpus${SLURM_NTASKS}_node$((SLURM_NTASKS / SLURM_JOB_NUM_NODES))
-  [[ -f $AMALIA_ROOT/conf/parallel/$layout.yaml ]] && defaults+=("parallel=$layout")
+  if [[ -f $AMALIA_ROOT/conf/parallel/$layout.yaml ]]; then
+    defaults+=("parallel=$layout")
+  elif [[ $* != *parallel* ]]; then
+    say "no layout conf/parallel/$layout.yaml for this job's shape: every GPU holds a whole model, unless you give parallel=..."
+  fi
   words=()
   local word
   for word in "${defaults[@]}"; do [[ -n $(value_of "${word%%=*}" "$@") ]] || words+=("$word"); done

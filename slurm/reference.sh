@@ -16,5 +16,6 @@ AMALIA_ROOT=${AMALIA_ROOT:-$SLURM_SUBMIT_DIR}
 source "$AMALIA_ROOT/slurm/job.sh" || exit 2
 find_site
 begin "runs/reference/job-$SLURM_JOB_ID"
-in_step "${rank_logs[@]}" -- "${site_amalia[@]}" reference "$@"
+with_defaults -- "$@"
+in_step "${rank_logs[@]}" -- "${site_amalia[@]}" reference "$@" "${words[@]:0:${#words[@]}-$#}" # the site's and the layout
 finish

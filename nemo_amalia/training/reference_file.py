@@ -46,12 +46,6 @@ def default_path(data: Path) -> Path:
     return data.with_name((data.stem if data.is_file() else data.name) + ".reference.parquet")
 
 
-def reference_command(run: RunConfig) -> str:
-    """The command that makes, and completes, this run's file."""
-    words = f"amalia reference --checkpoint {run.model.checkpoint} --data {run.data.path}"
-    return words + (f" --out {run.stage.reference_file}" if run.stage.reference_file is not None else "")
-
-
 def parts_folder(path: Path) -> Path:
     """Where parts wait until all are there."""
     return path.with_name(path.name + ".parts")

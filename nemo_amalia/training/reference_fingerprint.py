@@ -12,7 +12,8 @@ from nemo_amalia.bridge.checkpoints import latest_iteration, stored_parts
 from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
 from nemo_amalia.data.layout import resolve
 from nemo_amalia.data.pack_index import settings_of
-from nemo_amalia.training.reference_file import check_fingerprint, read_table, reference_command, reference_path
+from nemo_amalia.training.reference_command import reference_command
+from nemo_amalia.training.reference_file import check_fingerprint, read_table, reference_path
 
 # Of an index of packs' settings; how pairs are packed changes no log-probability.
 _OF_TOKENS = ("tokenizer", "chat_template", "tile", "patch", "pinpoints", "tiling", "max_image_pixels")

@@ -27,13 +27,13 @@ from nemo_amalia.data.samples import PackedBatch
 from nemo_amalia.training.console import Console
 from nemo_amalia.training.container import set_model
 from nemo_amalia.training.model_layout import check_model_layout
+from nemo_amalia.training.reference_command import reference_command
 from nemo_amalia.training.reference_data import shards_of
 from nemo_amalia.training.reference_file import (
     SCHEMA,
     check_fingerprint,
     parts_folder,
     read_table,
-    reference_command,
     reference_path,
     write_table,
 )

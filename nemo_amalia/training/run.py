@@ -28,7 +28,8 @@ from nemo_amalia.training.dpo import DPOStep
 from nemo_amalia.training.ending import STOPPED
 from nemo_amalia.training.epochs import settle_steps
 from nemo_amalia.training.model_layout import check_model_layout
-from nemo_amalia.training.reference_file import FileReference, reference_command, reference_path
+from nemo_amalia.training.reference_command import reference_command
+from nemo_amalia.training.reference_file import FileReference, reference_path
 from nemo_amalia.training.reference_fingerprint import fingerprint
 from nemo_amalia.training.reference_model import ModelReference
 from nemo_amalia.training.resumed_schedule import check_schedule

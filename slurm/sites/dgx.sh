@@ -7,3 +7,4 @@
 site_cluster=dgx_h100
 site_srun=(--container-image="$AMALIA_IMAGE" --container-mounts="$AMALIA_MOUNTS" --container-workdir="$PWD")
 export PYTHONNOUSERSITE=1 # packages in the home would come before the image's
+export PYTHONPATH=$AMALIA_ROOT # this repository's code and conf/, not the copy in the image

@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2034
 # MareNostrum 5 ACC (BSC): 4 H100 64 GB and 80 cores a node, Singularity, no internet on compute nodes.
 #
-# On a login node:  AMALIA_ACCOUNT=... AMALIA_QOS=acc_... . slurm/sites/marenostrum5.sh
+# On a login node:  export AMALIA_ACCOUNT=... AMALIA_QOS=acc_...; . slurm/sites/marenostrum5.sh
 # Then sbatch asks for this machine's nodes: 4 tasks, 4 GPUs and 20 cores a task, as its submit filter demands, and no
 # memory, which it refuses.
 if [[ -z ${SLURM_JOB_ID:-} ]]; then
@@ -27,5 +27,6 @@ else
   # --nv: the driver's libraries.
   site_prefix=(singularity exec --nv --bind "$AMALIA_MOUNTS" --pwd "$PWD" "$AMALIA_IMAGE")
   export PYTHONNOUSERSITE=1 # packages in the home would come before the image's
+  export PYTHONPATH=$AMALIA_ROOT # this repository's code and conf/, not the copy in the image
   export HF_HUB_OFFLINE=1 WANDB_MODE=offline # no internet: a look-up would hang until it times out
 fi

@@ -5,7 +5,7 @@ from slurm_cluster import INSTALL, Cluster, missing
 from slurm_jobs import ROOT
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"Slurm is not installed ({', '.join(missing())}): {INSTALL}")
-SCRIPTS = {"stage1_8gpu": 8, "stage2_128gpu": 128, "stage3_64gpu": 64, "reference": 8, "export": 1}
+SCRIPTS = {"stage1_8gpu": 8, "stage2_128gpu": 128, "stage3_64gpu": 64, "reference": 8, "export": 1, "evaluate": 1}
 
 
 @pytest.fixture(scope="module")
