@@ -37,7 +37,7 @@ find_site
 begin "$out/job-$SLURM_JOB_ID"
 has="from importlib import metadata, util; bad = not all(map(util.find_spec, ('lmms_eval', 'decord')))"
 in_step -- "${site_python[@]}" -c "$has; raise SystemExit(bad or metadata.version('lmms-eval') != '0.7.3')"
-((rc == 0)) || refuse "${site_python[*]} has no lmms-eval 0.7.3 or no decord: pip install lmms-eval==0.7.3 decord (docs/cluster.md)"
+((rc == 0)) || refuse "${site_python[*]} has no lmms-eval 0.7.3 or no decord: make the environment of docs/cluster.md, Evaluation, and name its Python in AMALIA_PYTHON"
 
 # --verbosity DEBUG: with any other, lmms-eval ends with code 0 after an exception. A folder a task: result files are
 # named by the second. Batch size 1: llava_hf takes no other.

@@ -6,6 +6,8 @@ import re
 import signal
 import threading
 import time
+import traceback
+from multiprocessing.queues import Queue
 
 import pytest
 from chatml import conversation
@@ -140,12 +142,13 @@ def test_no_worker_outlives_the_process_that_started_it(load, folder):
     child = os.fork()
     if not child:
         try:
+            with_narrow_pipes(Queue)
             loader = load(folder, num_workers=1)
             next(loader)
-            queue = loader._energon._iterator._worker_result_queue
-            fcntl.fcntl(queue._writer.fileno(), fcntl.F_SETPIPE_SZ, 4096)  # full at once, as it is with large packs
             os.write(writable, f"{pids(loader)[0]}".encode())
             time.sleep(2)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(0)
     os.close(writable)
@@ -155,6 +158,17 @@ def test_no_worker_outlives_the_process_that_started_it(load, folder):
     while state(worker) not in ("gone", "Z"):
         assert time.monotonic() < deadline, f"worker {worker} is still there: {state(worker)}"
         time.sleep(0.1)
+
+
+def with_narrow_pipes(queue):
+    """Full at once, as they are with large packs. Before the first write: a pipe that holds more refuses to shrink."""
+    make = queue.__init__
+
+    def make_narrow(self, *args, **words):
+        make(self, *args, **words)
+        fcntl.fcntl(self._writer.fileno(), fcntl.F_SETPIPE_SZ, 4096)
+
+    queue.__init__ = make_narrow
 
 
 def state(pid):
