@@ -21,11 +21,7 @@ def names() -> list[str]:
 
 
 def compose(name: str, overrides: list[str]) -> Any:
-    """A DictConfig. Raises ValueError, in one line, on a name, key or choice that is not there."""
-    _without_plugins()
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.errors import HydraException
+    """A DictConfig. Raises ValueError, in one line, on a name, key or choice that is not there, or has no value."""
     from omegaconf import OmegaConf
 
     if name not in names():
@@ -35,12 +31,20 @@ def compose(name: str, overrides: list[str]) -> Any:
     for word in overrides:
         if "=" not in word:
             raise ValueError(f"{word!r} is not an override: write key=value, as in seed=1 or executor=slurm")
+    return checked(_composed(name, overrides), OmegaConf)
+
+
+def _composed(name: str, overrides: list[str]) -> Any:
+    _without_plugins()
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.errors import HydraException
+
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            conf = hydra_compose(name, overrides=overrides)
+            return hydra_compose(name, overrides=overrides)
     except HydraException as error:
         raise ValueError(_one_line(error, name)) from error
-    return checked(conf, OmegaConf)
 
 
 def checked(conf: Any, library: Any) -> Any:
@@ -73,7 +77,7 @@ def _one_line(error: Exception, name: str) -> str:
         return text
     from omegaconf import OmegaConf
 
-    known = list(_dotted(OmegaConf.to_container(compose(name, []), throw_on_missing=False)))
+    known = list(_dotted(OmegaConf.to_container(_composed(name, []), throw_on_missing=False)))
     near = difflib.get_close_matches(unknown[2], known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"see conf/data_prep/{name}.yaml"
     return f"unknown config key {unknown[2]!r}: {hint}"

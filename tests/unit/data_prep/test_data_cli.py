@@ -47,9 +47,19 @@ def test_an_output_folder_of_something_else_is_refused_before_anything_is_made(t
 def test_every_data_set_composes_for_both_executors():
     assert "base_text" in names()
     for name in names():
-        assert compose(name, []).name == name
-        slurm = compose(name, ["executor=slurm", "executor.partition=acc", "+executor.sbatch.constraint=highmem"])
+        own = ["data.path=any", "data.licence=CC0-1.0"] if name == "translate" else []
+        assert compose(name, own).name == name
+        slurm = compose(name, [*own, "executor=slurm", "executor.partition=acc", "+executor.sbatch.constraint=highmem"])
         assert slurm.executor.name == "slurm" and slurm.executor.sbatch.constraint == "highmem"
+
+
+def test_a_data_set_that_needs_a_source_says_so():
+    with pytest.raises(
+        ValueError, match=r"no value for data.licence, data.path: add data.licence=\.\.\. to the command"
+    ):
+        compose("translate", [])
+    with pytest.raises(ValueError, match=r"unknown config key 'data.pth': did you mean data.path\?"):
+        compose("translate", ["data.pth=x"])
 
 
 def test_help_and_errors_come_without_heavy_imports():
