@@ -31,6 +31,13 @@ def refuse_unknown(key: str) -> None:
     raise ValueError(f"unknown config key {key!r}: {hint}")
 
 
+# Folders of conf/ that are no part of a run: what comes of them is data.path.
+APART = {
+    "mix": "mix= belongs to `amalia data mix`: write its blend with out=FILE, train on data.path=FILE",
+    "data_prep": "data_prep= belongs to no run: make data with `amalia-data NAME run`, train on data.path=FOLDER",
+}
+
+
 def check_overrides(overrides: list[str]) -> None:
     """Refuse words that are not key=value, unknown keys, and choices that conf/ does not have.
 
@@ -42,10 +49,8 @@ def check_overrides(overrides: list[str]) -> None:
         if not equals:
             raise ValueError(f"{word!r} is not an override: write key=value, as in stage=sft or data.path=FOLDER")
         key = key.lstrip("+~")
-        if key == "mix":  # conf/mix is no part of a run: its result is data.path
-            raise ValueError(
-                "mix= belongs to `amalia data mix`: write its blend with out=FILE, train on data.path=FILE"
-            )
+        if key in APART:
+            raise ValueError(APART[key])
         if key in groups:
             choices = sorted(path.stem for path in (CONF / key).glob("*.yaml"))
             if value not in choices:

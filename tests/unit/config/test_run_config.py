@@ -2,7 +2,7 @@
 
 import pytest
 
-from nemo_amalia.config.compose import CONF, compose, known_keys
+from nemo_amalia.config.compose import APART, CONF, compose, known_keys
 
 PLACES = ["run_dir=runs/x", "model.checkpoint=ckpt", "data.path=data"]
 
@@ -16,9 +16,7 @@ def test_the_papers_stage_table():
     assert (sft.tiling, sft.trainable) == (True, ["tower", "connector", "decoder"])
 
 
-@pytest.mark.parametrize(
-    "group", [path.name for path in CONF.iterdir() if path.is_dir() and path.name not in ("mix", "data_prep")]
-)
+@pytest.mark.parametrize("group", [path.name for path in CONF.iterdir() if path.is_dir() and path.name not in APART])
 def test_every_choice_composes(group):
     choices = sorted((CONF / group).glob("*.yaml"))
     assert choices
@@ -40,6 +38,7 @@ def test_a_recipe_is_a_difference_from_the_papers():
         (["stage=xyzxyz"], "conf/stage has alignment"),
         (["zzz=1"], "known at the top: run_dir"),
         (["mix=sft"], "belongs to `amalia data mix`"),
+        (["data_prep=sepic"], "make data with `amalia-data NAME run`"),
         (["train"], "write key=value"),
         (["stage.train_steps=4", "stage.epochs=2"], "stage.train_steps and stage.epochs are both given"),
         (["stage.train_steps=many"], "could not be converted to Integer"),
