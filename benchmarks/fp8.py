@@ -3,7 +3,7 @@
 The decoder's linear layers compute in emulated FP8 (nemo_amalia/model/fp8_emulation.py), but those of the first and the
 last layer, as in conf/precision; with ``--every-layer`` those too, the harder case. ``--compute fp32`` compares fp32
 with FP8 on top of fp32, so that FP8 is the only difference and a step takes seconds; ``--compute bf16`` has bf16 below
-both, as on a GPU, and is several times slower on a CPU. It needs the stage 1 and the data of a demo run (``make demo``).
+both, as on a GPU, and is several times slower on a CPU. It needs stage 1 and the data of a demo run (``make demo``).
 """
 
 from __future__ import annotations
