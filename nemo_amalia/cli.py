@@ -131,6 +131,11 @@ def run_import(arguments: argparse.Namespace) -> int:
         raise ValueError("amalia import takes either --hf DIR, or --vision DIR and --llm DIR")
     if arguments.hf is None and (arguments.vision is None or arguments.llm is None):
         raise ValueError("--vision and --llm go together: one gives the tower, the other the decoder")
+    from nemo_amalia.bridge.folders import check_hf_folder
+
+    for option, holds in (("hf", "a LLaVA-NeXT model"), ("vision", "a SigLIP model"), ("llm", "a Llama model")):
+        if getattr(arguments, option) is not None:
+            check_hf_folder(getattr(arguments, option), f"--{option}", holds)
     with libraries_to(log_beside(arguments.out)):
         from nemo_amalia.platform import prepare
 
@@ -220,13 +225,8 @@ def _without_gpu(arguments: argparse.Namespace) -> Path:
 def run_plan(arguments: argparse.Namespace) -> int:
     """amalia plan."""
     from nemo_amalia.cluster.commands import plan_command, search_command
-    from nemo_amalia.cluster.request import requested, settled
 
-    if arguments.search:
-        return search_command(arguments, requested(arguments.overrides))
-    asked = settled(arguments.overrides, arguments.world_size)  # what a user can mend, before Megatron is loaded
-    _without_gpu(arguments)
-    return plan_command(arguments, *asked)
+    return search_command(arguments) if arguments.search else plan_command(arguments, lambda: _without_gpu(arguments))
 
 
 def run_dryrun(arguments: argparse.Namespace) -> int:

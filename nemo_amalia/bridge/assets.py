@@ -45,9 +45,9 @@ def copy_assets(source: Path, target: Path) -> None:
 
 def load_config(folder: Path):
     """An HF folder's config. Raises ValueError when there is none, or transformers does not know its model."""
-    from transformers import AutoConfig
-
     content = read_json(Path(folder) / "config.json")
+    from transformers import AutoConfig  # takes seconds, and there is a config now
+
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except (ValueError, KeyError, OSError) as error:

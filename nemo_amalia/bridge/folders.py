@@ -1,4 +1,4 @@
-"""Output folders that appear whole or not at all."""
+"""Folders: a source that is looked at before it is read, and output that appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,29 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def check_hf_folder(folder: Path, option: str, holds: str) -> None:
+    """Raise ValueError where ``folder`` cannot be an HF model: looked at by name, at once, before anything is imported.
+
+    option: the word of the command line that named it; holds: what it should hold.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        seen = "is a file" if folder.exists() else "does not exist"
+        raise ValueError(
+            f"{option} {folder} {seen}: expected a folder on this machine that holds {holds}; check the path, or "
+            "download the model first"
+        )
+    wanted = {"config.json": (folder / "config.json").is_file(), "*.safetensors": any(folder.glob("*.safetensors"))}
+    missing = [name for name, there in wanted.items() if not there]
+    if missing:
+        names = sorted(path.name for path in folder.iterdir())
+        seen = ", ".join(names[:4]) + (f" and {len(names) - 4:,} more" if len(names) > 4 else "") or "nothing"
+        raise ValueError(
+            f"{option} {folder} holds {seen}, and no {' and no '.join(missing)}: expected {holds} as transformers' "
+            "save_pretrained writes it; name that folder, or copy what is missing"
+        )
 
 
 @contextlib.contextmanager

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from nemo_amalia.cluster.request import pack_lengths, world_of
+from nemo_amalia.cluster.request import check_plannable, checked, model_of, pack_lengths, requested, world_of
 from nemo_amalia.cluster.shape import ModelShape, shape_of
 from nemo_amalia.config.schema import RunConfig
 
 
-def plan_command(arguments: argparse.Namespace, run: RunConfig, shape: ModelShape, world: int) -> int:
-    """Print the plan; exit code 1 where it does not fit the card. Megatron is ready by then."""
+def plan_command(arguments: argparse.Namespace, ready: Callable[[], object]) -> int:
+    """Print the plan; exit code 1 where it does not fit the card.
+
+    ready: makes Megatron ready, seconds of imports; called when there is nothing left to refuse.
+    """
+    run, world = checked(arguments.overrides, arguments.world_size)
+    check_plannable(run)
+    packs = _packs(arguments, run)
+    shape = model_of(run, world)
+    ready()
     from nemo_amalia.cluster.architecture import provider_of
     from nemo_amalia.cluster.gain import gain_lines
     from nemo_amalia.cluster.parameters import count_parameters
     from nemo_amalia.cluster.plan import make_plan
     from nemo_amalia.cluster.render import page
 
-    packs = _packs(arguments, run)
     plan = make_plan(run, shape, world, count_parameters(run, provider_of(run)), packs)
     print(page(plan, shape, packs is not None))
     lines = gain_lines(plan, shape)
@@ -29,13 +36,15 @@ def plan_command(arguments: argparse.Namespace, run: RunConfig, shape: ModelShap
     return 0 if plan.fits else 1
 
 
-def search_command(arguments: argparse.Namespace, run: RunConfig) -> int:
+def search_command(arguments: argparse.Namespace) -> int:
     """Print the layouts that fit. Needs no Megatron."""
+    run = requested(arguments.overrides)
+    world, packs = world_of(run, arguments.world_size), _packs(arguments, run)
+    check_plannable(run)
     from nemo_amalia.cluster.architecture import hf_config
     from nemo_amalia.cluster.search import search, search_table
 
-    world = world_of(run, arguments.world_size)
-    print(search_table(search(run, shape_of(hf_config(run)), world, _packs(arguments, run))))
+    print(search_table(search(run, shape_of(hf_config(run)), world, packs)))
     return 0
 
 

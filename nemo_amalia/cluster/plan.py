@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from nemo_amalia.cluster import rates
 from nemo_amalia.cluster.memory import StageMemory, memory_of, split_parameters
 from nemo_amalia.cluster.prediction import Prediction, predict
+from nemo_amalia.cluster.request import check_plannable
 from nemo_amalia.cluster.rows import ordinary_rows
 from nemo_amalia.cluster.shape import ModelShape
 from nemo_amalia.cluster.work import Rows
@@ -76,10 +77,7 @@ def make_plan(
 
     Raises ValueError where cluster= names no GPU, or the stage no number of steps.
     """
-    if not run.cluster.gpu:
-        raise ValueError("no GPU to reckon with: add cluster=marenostrum5 or cluster=dgx_h100 (conf/cluster)")
-    if run.stage.train_steps is None:
-        raise ValueError("stage.train_steps is not given and a plan counts hours: add stage.train_steps=N")
+    check_plannable(run)
     own = own or split_parameters(shape, run.parallel.tensor)
     stages = memory_of(run, shape, world_size, own)
     rows = ordinary_rows(run, shape, packs)

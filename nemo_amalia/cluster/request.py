@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-from nemo_amalia.cluster.architecture import NO_PLACE, hf_config
+from nemo_amalia.bridge.assets import read_json
+from nemo_amalia.cluster.architecture import NO_PLACE, config_folder, hf_config
 from nemo_amalia.cluster.shape import ModelShape, shape_of
 from nemo_amalia.config.compose import compose
 from nemo_amalia.config.schema import RunConfig
@@ -14,6 +15,16 @@ from nemo_amalia.config.validate_precision import validate_precision
 from nemo_amalia.training.model_layout import check_model_layout
 
 PLACES = ("run_dir", "data.path", "model.checkpoint")
+# text_config's names of what a layout has to divide. What transformers writes names them all.
+SIZES = {
+    "num_attention_heads": "num_attention_heads",
+    "num_key_value_heads": "num_query_groups",
+    "head_dim": "kv_channels",
+    "vocab_size": "vocab_size",
+    "intermediate_size": "ffn_hidden_size",
+    "num_hidden_layers": "num_layers",
+    "hidden_size": "hidden_size",
+}
 
 
 def requested(overrides: list[str]) -> RunConfig:
@@ -30,10 +41,37 @@ def requested(overrides: list[str]) -> RunConfig:
 
 def settled(overrides: list[str], asked: int | None) -> tuple[RunConfig, ModelShape, int]:
     """(run, model, GPUs), everything checked that needs no Megatron. Raises ValueError for what cannot run."""
+    run, world = checked(overrides, asked)
+    return run, model_of(run, world), world
+
+
+def checked(overrides: list[str], asked: int | None) -> tuple[RunConfig, int]:
+    """(run, GPUs), checked by the run's own numbers and the sizes in config.json: at once, without transformers.
+
+    Raises ValueError for what cannot run.
+    """
     run = requested(overrides)
-    shape, world = shape_of(hf_config(run)), world_of(run, asked)
-    check(run, shape, world)
-    return run, shape, world
+    world = world_of(run, asked)
+    _check_run(run, world)
+    sizes = _written_sizes(config_folder(run))
+    if sizes is not None:
+        check_model_layout(run, sizes, engine=True)
+    return run, world
+
+
+def model_of(run: RunConfig, world_size: int) -> ModelShape:
+    """The model of a run, which takes the import of transformers. Raises ValueError for one that does not fit it."""
+    shape = shape_of(hf_config(run))
+    check(run, shape, world_size)
+    return shape
+
+
+def check_plannable(run: RunConfig) -> None:
+    """Raise ValueError where cluster= names no GPU, or the stage no number of steps: a plan has nothing to count."""
+    if not run.cluster.gpu:
+        raise ValueError("no GPU to reckon with: add cluster=marenostrum5 or cluster=dgx_h100 (conf/cluster)")
+    if run.stage.train_steps is None:
+        raise ValueError("stage.train_steps is not given and a plan counts hours: add stage.train_steps=N")
 
 
 def world_of(run: RunConfig, asked: int | None) -> int:
@@ -52,8 +90,7 @@ def world_of(run: RunConfig, asked: int | None) -> int:
 
 def check(run: RunConfig, shape: ModelShape, world_size: int) -> None:
     """Raise ValueError for a layout that cannot run, before anything is built."""
-    validate_precision(run)
-    validate_layout(run, world_size)
+    _check_run(run, world_size)
     d = shape.decoder
     sizes = SimpleNamespace(
         num_attention_heads=d.heads,
@@ -65,6 +102,22 @@ def check(run: RunConfig, shape: ModelShape, world_size: int) -> None:
         hidden_size=d.hidden,
     )
     check_model_layout(run, sizes, engine=True)
+
+
+def _check_run(run: RunConfig, world_size: int) -> None:
+    """What the run's own numbers say, without the model."""
+    validate_precision(run)
+    validate_layout(run, world_size)
+
+
+def _written_sizes(folder: Path) -> SimpleNamespace | None:
+    """The decoder's sizes as config.json writes them; None where one is left to transformers' defaults.
+
+    Raises ValueError where the file cannot be read.
+    """
+    written = read_json(folder / "config.json").get("text_config")
+    found = {ours: (written or {}).get(name) for name, ours in SIZES.items()}
+    return SimpleNamespace(**found) if all(type(size) is int and size > 0 for size in found.values()) else None
 
 
 def pack_lengths(index: Path | None):

@@ -84,7 +84,8 @@ def import_sources(
         counts = folder.counts()
         if not counts["out"]:
             raise ValueError(
-                f"no sample came out of {counts['in']:,} records ({_reasons(counts['dropped'])}): see {out}/{DROPPED}"
+                f"no sample came out of {counts['in']:,} records ({_reasons(counts['dropped'])}): "
+                f"see {folder.folder / DROPPED}{_remedy(counts['dropped'])}"
             )
         folder.finish()
         return counts
@@ -153,9 +154,14 @@ def _check_share(folder: ImportFolder, max_bad: float) -> None:
     if bad > max_bad * folder.read:
         raise ValueError(
             f"{bad:,} of {folder.read:,} records are bad ({_reasons(reasons)}), more than --max-bad {max_bad:g}: "
-            f"see {folder.folder / DROPPED}, then mend the source and choose another --out, "
+            f"see {folder.folder / DROPPED}{_remedy(reasons)}, then mend the source and choose another --out, "
             "or run the same command with a higher --max-bad"
         )
+
+
+def _remedy(dropped: dict[str, int]) -> str:
+    there = "missing_image" in dropped
+    return "; --images names the folder where paths of pictures begin (default: beside the source)" if there else ""
 
 
 def _reasons(dropped: dict[str, int]) -> str:

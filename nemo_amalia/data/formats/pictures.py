@@ -42,13 +42,14 @@ def read_picture(folder: Path, name: str) -> bytes:
     base = os.path.normpath(os.path.abspath(folder))
     path = os.path.normpath(os.path.join(base, name))
     if os.path.commonpath((base, path)) != base:  # a source must not read what nobody gave it
-        raise BadRecordError("missing_image", f"names {name}, which lies outside {folder}: give --images")
+        raise BadRecordError("missing_image", f"names {name}, which lies outside {base}: give --images")
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         fault = getattr(error, "strerror", None) or error
-        raise BadRecordError("missing_image", f"names {name}, which {folder} does not give ({fault})") from error
+        seen = f"names {name}, which is not in {base} ({fault})"
+        raise BadRecordError("missing_image", f"{seen}: give --images, the folder where its paths begin") from error
     return data
 
 

@@ -1,14 +1,23 @@
 """Folders and checkpoints that cannot be imported or exported: one clear line, before Megatron is even loaded."""
 
 import json
+import re
 
 import pytest
 import tiny_hf
 import torch
+from light_cli import run_light
 
 from nemo_amalia.bridge import assets, checkpoints
 from nemo_amalia.bridge.import_hf import import_checkpoint, parse_dtype
 from nemo_amalia.bridge.supported import check_supported
+
+WRONG = {
+    "nowhere": "does not exist: expected a folder on this machine that holds .*; check the path, or download .*",
+    "file": "is a file: expected a folder .*",
+    "empty": "holds nothing, and no config.json and no \\*.safetensors: expected .*; name that folder.*",
+    "weights": "holds model.safetensors, and no config.json: expected .*; name that folder.*",
+}
 
 
 def refused(source, tmp_path, match):
@@ -27,6 +36,19 @@ def test_no_folder_and_no_model(tmp_path):
     refused(tmp_path, tmp_path, "expected a JSON object")
     (tmp_path / "config.json").write_text('{"model_type": "no_such_model", "architectures": ["Strange"]}')
     refused(tmp_path, tmp_path, "holds \\['Strange'\\], which transformers cannot read")
+
+
+@pytest.mark.parametrize("option", ["--hf", "--vision", "--llm"])
+def test_a_wrong_folder_is_refused_before_anything_heavy_is_imported(option, tmp_path):
+    for name in ("good", "empty", "weights"):
+        (tmp_path / name).mkdir()
+    for path in ("good/config.json", "good/model.safetensors", "weights/model.safetensors", "file"):
+        (tmp_path / path).write_text("{}")
+    other = {"--vision": ["--llm", "good"], "--llm": ["--vision", "good"], "--hf": []}[option]
+    out = run_light(*(["import", option, name, *other, "--out", "out"] for name in WRONG), folder=tmp_path)
+    for (name, says), line in zip(WRONG.items(), out, strict=True):
+        assert re.fullmatch(f"error: {option} {name} {says}", line), line
+    assert not (tmp_path / "out.log").exists()
 
 
 def test_a_vocabulary_without_the_image_token(tmp_path):

@@ -4,6 +4,7 @@ import re
 import time
 
 import pytest
+from light_cli import run_light
 
 from nemo_amalia import cli
 from nemo_amalia.cluster.architecture import hf_config
@@ -51,6 +52,24 @@ def test_a_bad_layout_is_refused_in_one_line(overrides, world, says, capsys):
     assert cli.main(["plan", *overrides, "--world-size", str(world)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1
+
+
+def test_what_cannot_be_planned_is_refused_before_anything_heavy_is_imported():
+    paper = ["parallel=gpus128_node8"]
+    asked = {
+        "parallel=wrong": (["parallel=wrong"], "conf/parallel has gpus128_node4"),
+        "own numbers": ([*paper, "cluster=dgx_h100", "parallel.tensor=3"], "does not divide the world of 128 ranks"),
+        "the model's sizes": ([*paper, "cluster=dgx_h100", "parallel.pipeline=4"], "the model has 42 decoder layers"),
+        "GPUs": ([*paper, "cluster=dgx_h100", "--world-size", "100"], "--world-size 100"),
+        "no card": (paper, "add cluster=marenostrum5"),
+        "no card, search": (["--search"], "add cluster=marenostrum5"),
+        "no steps": ([*paper, "cluster=dgx_h100", "stage.train_steps=null"], "stage.train_steps=N"),
+        "no index": ([*paper, "cluster=dgx_h100", "--packs", "nowhere"], "nowhere"),
+        "no checkpoint": ([*paper, "cluster=dgx_h100", "model.checkpoint=nowhere"], "nowhere has no hf folder"),
+    }
+    said = run_light(*(["plan", *words] for words, _ in asked.values()))
+    for (name, (_, says)), line in zip(asked.items(), said, strict=True):
+        assert line.startswith("error: ") and says in line, (name, line)
 
 
 def test_ranks_are_named_or_refused():

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tarfile
+from pathlib import Path
 
 import pytest
 from chatml import picture
@@ -122,6 +123,20 @@ def test_too_many_bad_records_stop_the_import_until_they_are_allowed(tmp_path):
 def test_a_limit_counts_records_read(tmp_path):
     counts = run("llava", llava_source(tmp_path / "s", 9), tmp_path / "out", limit=4, max_bad=1)
     assert (counts["in"], counts["dropped"]) == (4, {"missing_image": 2})  # without --images
+
+
+def test_a_missing_picture_is_named_with_the_whole_folder_and_the_option(tmp_path, monkeypatch):
+    write_json(tmp_path / "m.json", [{"conversations": turns(0, 1), "image": "a/falta.jpg"}])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"missing_image 1.*--images names the folder"):
+        run("llava", Path("m.json"), tmp_path / "out")
+    dropped = json.loads((tmp_path / "out" / "dropped.jsonl").read_text())
+    assert f"names a/falta.jpg, which is not in {tmp_path} (No such file" in dropped["message"]
+    assert "give --images" in dropped["message"]
+    with pytest.raises(ValueError, match=r"missing_image 1.*--images names the folder"):
+        run("llava", Path("m.json"), tmp_path / "none", max_bad=1)
+    with pytest.raises(ValueError, match=rf"not in {tmp_path} .*give --images"):
+        run("llava", Path("m.json"), tmp_path / "fail", on_bad="fail")
 
 
 @pytest.mark.parametrize(
