@@ -45,12 +45,14 @@ def train(checkpoint: str, folder: str, cases: dict) -> dict:
     from gpu_batches import batches
     from training_runs import train_fixed
 
-    from nemo_amalia.config.validate import validate
+    from nemo_amalia.config.validate_layout import validate_layout
+    from nemo_amalia.config.validate_precision import validate_precision
 
     found = {}
     for name, options in cases.items():
         run = run_of(checkpoint, f"{folder}/{name.replace(' ', '_')}", **options)
-        validate(run, _world())
+        validate_precision(run)  # not validate: the stream is fixed, so data.path has no shards
+        validate_layout(run, _world())
         metrics = train_fixed(run, dataset=batches())
         found[name] = [(step["loss"], step["grad_norm"]) for step in metrics]
     return {"runs": found, "layers": _layers()}
