@@ -1,7 +1,8 @@
 """Which variety of Portuguese a text is in, with the evidence (paper section 5.1: the lexical filter; issue 6).
 
 One pass gives a letter and the possible entries of every token; entries check their neighbours, and expressions over
-the letters find the grammar. A text without either ends there. Words that both varieties use are no evidence. Values: conf/data_prep/variety.yaml.
+the letters find the grammar. A text without either ends there. Words that both varieties use are no evidence. Values:
+conf/data_prep/variety.yaml.
 """
 
 import math
@@ -135,7 +136,7 @@ def _lexical(text: str, letters: str, places: Places) -> list[Evidence]:
     found = []
     tokens = [token for chunk in places.chunks for token in chunk[0]]
     last = len(tokens) - 1
-    hits = [(first + i, entries) for first, c in zip(places.first, places.chunks) if c[2] for i, entries in c[2]]
+    hits = [(places.first[at] + i, some) for at, c in enumerate(places.chunks) if c[2] for i, some in c[2]]
     for index, entries in hits:
         before = tokens[index - 1] if index else None
         after = tokens[index + 1] if index < last else None

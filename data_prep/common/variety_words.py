@@ -55,7 +55,7 @@ class Found(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Its tokens, their characters [start, end) in it, and (index of a token, entries anchored on it) where some are."""
+    """Its tokens, their characters [start, end), and (index of a token, entries) where some are anchored there."""
 
     tokens: tuple[str, ...]
     spans: tuple[tuple[int, int], ...]
