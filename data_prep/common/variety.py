@@ -107,7 +107,8 @@ def evidence(text: str, scale: Scale | None = None) -> Verdict:
     texts = low.split(" ")
     parts = list(map(lexicon.__getitem__, texts))
     letters = "".join(parts)
-    anchored = not lexicon.anchors.isdisjoint(texts)
+    anchors = lexicon.anchors
+    anchored = [at for at, chunk in enumerate(texts) if chunk in anchors]
     matches = []
     end = 0
     for start in starts.finditer(letters):
@@ -117,9 +118,8 @@ def evidence(text: str, scale: Scale | None = None) -> Verdict:
             end = match.end()
     if not anchored and not matches:
         return Verdict(UNKNOWN, 0.0, [])
-    chunks = list(map(lexicon.chunks.__getitem__, texts))
-    places = Places(texts, parts, chunks)
-    found = _lexical(text, letters, places) if anchored else []
+    places = Places(texts, parts, lexicon)
+    found = _lexical(text, letters, places, anchored) if anchored else []
     for match in matches:
         first, last = match.start(), match.end() - 1
         if not (match.lastgroup.endswith("_possessive") and _is_title(text, letters, places, last)):
@@ -131,35 +131,37 @@ def evidence(text: str, scale: Scale | None = None) -> Verdict:
     return _judge(low, _without_nested(found) if len(found) > 1 else found, scale or default_scale())
 
 
-def _lexical(text: str, letters: str, places: Places) -> list[Evidence]:
-    """The entries anchored on the text's tokens whose other tokens and guard agree with their neighbours."""
+def _lexical(text: str, letters: str, places: Places, anchored: list[int]) -> list[Evidence]:
+    """The entries of the chunks `anchored` whose other tokens and guard agree with their neighbours."""
     found = []
-    tokens = [token for chunk in places.chunks for token in chunk[0]]
-    last = len(tokens) - 1
-    hits = [(places.first[at] + i, some) for at, c in enumerate(places.chunks) if c[2] for i, some in c[2]]
-    for index, entries in hits:
-        before = tokens[index - 1] if index else None
-        after = tokens[index + 1] if index < last else None
-        for entry, previous, following in entries:
-            if (following and following != after) or (previous and previous != before):
-                continue
-            start = index - entry.anchor
-            length = len(entry.tokens)
-            end = start + length
-            if length > 1 and (start < 0 or not same(entry.tokens, tokens[start:end])):
-                continue
-            first, end_of = places.span(index)
-            capital = text[first].isupper()
-            guard = entry.guard
-            begins = start == 0 or letters[start - 1] == "."
-            if guard and not guard.allows(tokens, start, end, begins, capital):
-                continue
-            strength = entry.strength
-            if length > 1:
-                first, end_of = places.span(start)[0], places.span(end - 1)[1]
-            elif capital and not begins and not (guard and guard.capital) and not text[first:end_of].isupper():
-                strength = _LESS[strength]  # a name
-            found.append(Evidence(first, end_of, entry.rule, entry.explanation, entry.variety, strength))
+    tokens = places.tokens()
+    for at in anchored:
+        chunk = places.texts[at]
+        spans = places.spans_of[chunk]
+        for place, entries in places.anchors[chunk]:
+            index = places.first[at] + place
+            before = tokens[index - 1] if index else None
+            after = tokens[index + 1] if index + 1 < len(tokens) else None
+            for entry, previous, following in entries:
+                if (following and following != after) or (previous and previous != before):
+                    continue
+                start = index - entry.anchor
+                end = start + len(entry.tokens)
+                single = end - start == 1
+                if not single and (start < 0 or not same(entry.tokens, tokens[start:end])):
+                    continue
+                first, last = spans[place]
+                first, last = first + places.before[at] + at, last + places.before[at] + at
+                capital = text[first].isupper()
+                begins = start == 0 or letters[start - 1] == "."
+                guard, strength = entry.guard, entry.strength
+                if guard and not guard.allows(tokens, start, end, begins, capital):
+                    continue
+                if not single:
+                    first, last = places.span(start)[0], places.span(end - 1)[1]
+                elif capital and not begins and not (guard and guard.capital) and not text[first:last].isupper():
+                    strength = _LESS[strength]  # a name
+                found.append(Evidence(first, last, entry.rule, entry.explanation, entry.variety, strength))
     return found
 
 
@@ -185,12 +187,12 @@ def _without_nested(found: list[Evidence]) -> list[Evidence]:
 
 def _judge(low: str, found: list[Evidence], scale: Scale) -> Verdict:
     counted, score = set(), 0.0
-    for piece in found:
-        form = (piece.rule, piece.variety, low[piece.start : piece.end])
+    for start, end, rule, _, variety, strength in found:
+        form = (rule, variety, low[start:end])
         if form not in counted:
             counted.add(form)
-            weight = scale.weights[piece.variety][piece.strength]
-            score += weight if piece.variety == BRAZILIAN else -weight
+            weight = scale.weights[variety][strength]
+            score += weight if variety == BRAZILIAN else -weight
     if score >= scale.brazilian_from:
         variety = BRAZILIAN
     elif score <= -scale.portuguese_from:

@@ -7,7 +7,7 @@ Cached by token, and above that by chunk, what stands between two spaces: a word
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 from data_prep.common.variety_lexicon import Entry, entries, rows
@@ -54,28 +54,24 @@ class Found(NamedTuple):
         return cls(entry, *("" if word.endswith("*") else word for word in (words[0], words[2])))
 
 
-class Chunk(NamedTuple):
-    """Its tokens, their characters [start, end), and (index of a token, entries) where some are anchored there."""
-
-    tokens: tuple[str, ...]
-    spans: tuple[tuple[int, int], ...]
-    hits: tuple[tuple[int, tuple[Found, ...]], ...]
-
-
 class Places:
     """Where the tokens of a text are, for the few that are asked for."""
 
-    __slots__ = ("before", "chunks", "first")
+    __slots__ = ("anchors", "before", "first", "spans_of", "texts", "tokens_of")
 
-    def __init__(self, texts: list[str], parts: list[str], chunks: list[Chunk]):
-        self.chunks = chunks
+    def __init__(self, texts: list[str], parts: list[str], words: "Words"):
+        self.texts, self.tokens_of, self.spans_of, self.anchors = texts, words.tokens_of, words.spans_of, words.anchors
         self.first = list(accumulate(map(len, parts), initial=0))  # index of each chunk's first token
         self.before = list(accumulate(map(len, texts), initial=0))  # characters before it, spaces left out
+
+    def tokens(self) -> list[str]:
+        """All of them."""
+        return list(chain.from_iterable(map(self.tokens_of.__getitem__, self.texts)))
 
     def span(self, index: int) -> tuple[int, int]:
         """Characters [start, end) of token `index` of the text."""
         at = bisect_right(self.first, index) - 1  # the last of those that begin there has tokens
-        start, end = self.chunks[at].spans[index - self.first[at]]
+        start, end = self.spans_of[self.texts[at]][index - self.first[at]]
         before = self.before[at] + at
         return before + start, before + end
 
@@ -90,12 +86,17 @@ def _spans(chunk: str, tokens: tuple[str, ...]) -> Iterator[tuple[int, int]]:
 
 
 class Words(dict):
-    """chunk (lower case) -> the letters of its tokens' classes. `anchors`: the chunks that an entry is anchored in."""
+    """chunk (lower case) -> the letters of its tokens' classes.
+
+    `tokens_of`, `spans_of`: the tokens of a chunk and their characters [start, end) in it. `anchors`: of chunks with
+    entries, the index of each token that some are anchored on, and these.
+    """
 
     def __init__(self):
         super().__init__()
-        self.chunks: dict[str, Chunk] = {}
-        self.anchors: set[str] = set()
+        self.tokens_of: dict[str, tuple[str, ...]] = {}
+        self.spans_of: dict[str, tuple[tuple[int, int], ...]] = {}
+        self.anchors: dict[str, tuple[tuple[int, tuple[Found, ...]], ...]] = {}
         self._known: dict[str, tuple[str, tuple[Found, ...]]] = {}
         self._words: dict[str, list[Entry]] = {}
         self._stems: list[Entry] = []
@@ -120,7 +121,7 @@ class Words(dict):
 
     def forget(self) -> None:
         """Empties the cache, between two texts: one text's chunks must stay together."""
-        for cache in (self, self.chunks, self.anchors, self._known):
+        for cache in (self, self.tokens_of, self.spans_of, self.anchors, self._known):
             cache.clear()
 
     def __missing__(self, chunk: str) -> str:
@@ -128,8 +129,8 @@ class Words(dict):
         known = [self.token(token) for token in tokens]
         hits = tuple((i, entries) for i, (_, entries) in enumerate(known) if entries)
         if hits:
-            self.anchors.add(chunk)
-        self.chunks[chunk] = Chunk(tokens, tuple(_spans(chunk, tokens)), hits)
+            self.anchors[chunk] = hits
+        self.tokens_of[chunk], self.spans_of[chunk] = tokens, tuple(_spans(chunk, tokens))
         self[chunk] = letters = "".join(letter for letter, _ in known)
         return letters
 
