@@ -1,24 +1,27 @@
 """Which variety of Portuguese a text is in, with the evidence (paper section 5.1: the lexical filter; issue 6).
 
 One pass gives a letter and the possible entries of every token; entries check their neighbours, and expressions over
-the letters find the grammar. Words that both varieties use are no evidence. Values: conf/data_prep/variety.yaml.
+the letters find the grammar. A text without either ends there. Words that both varieties use are no evidence. Values:
+conf/data_prep/variety.yaml.
 """
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from data_prep.common import variety_words
-from data_prep.common.variety_lexicon import BRAZILIAN, PORTUGUESE, Entry, rows, same
-from data_prep.common.variety_words import TOKEN, Words
+from data_prep.common.variety_lexicon import BRAZILIAN, PORTUGUESE, rows, same
+from data_prep.common.variety_words import Places, Words
 
 UNKNOWN = "unknown"
 CONFIG = Path(__file__).parents[2] / "conf" / "data_prep" / "variety.yaml"
 #: strengths from the strongest; a name counts one step less.
 STRENGTHS = ("strong", "medium", "weak", "hint")
+_RANK = {strength: rank for rank, strength in enumerate(STRENGTHS)}
+_LESS = dict(zip(STRENGTHS, (*STRENGTHS[1:], STRENGTHS[-1]), strict=True))
 
 
 class Evidence(NamedTuple):
@@ -32,13 +35,12 @@ class Evidence(NamedTuple):
     strength: str
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """`score`: log-odds of pt-BR against pt-PT, 0 without evidence; `variety` is "unknown" near 0."""
 
     variety: str
     score: float
-    evidence: list[Evidence] = field(default_factory=list)
+    evidence: list[Evidence]
 
     @property
     def brazilian(self) -> float:
@@ -102,10 +104,11 @@ def evidence(text: str, scale: Scale | None = None) -> Verdict:
     low = text.lower()
     if len(low) != len(text):  # a few capitals (İ) grow: keep offsets
         low = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
-    tokens = TOKEN.findall(low)
-    letters = "".join(map(lexicon.__getitem__, tokens))
-    known = lexicon.entries_of
-    words = [i for i, token in enumerate(tokens) if token in known]
+    texts = low.split(" ")
+    parts = list(map(lexicon.__getitem__, texts))
+    letters = "".join(parts)
+    anchors = lexicon.anchors
+    anchored = [at for at, chunk in enumerate(texts) if chunk in anchors]
     matches = []
     end = 0
     for start in starts.finditer(letters):
@@ -113,63 +116,66 @@ def evidence(text: str, scale: Scale | None = None) -> Verdict:
         if at >= end and (match := by_letter[letters[at]].match(letters, at)):
             matches.append(match)
             end = match.end()
-    if not words and not matches:
-        return Verdict(UNKNOWN, 0.0)
-    spans = _spans(low, tokens)
-    found = _lexical(text, tokens, letters, spans, [(i, entry) for i in words for entry in known[tokens[i]]])
+    if not anchored and not matches:
+        return Verdict(UNKNOWN, 0.0, [])
+    places = Places(texts, parts, lexicon)
+    found = _lexical(text, letters, places, anchored) if anchored else []
     for match in matches:
         first, last = match.start(), match.end() - 1
-        if not (match.lastgroup.endswith("_possessive") and _is_title(text, letters, spans, last)):
+        if not (match.lastgroup.endswith("_possessive") and _is_title(text, letters, places, last)):
             variety, strength, explanation = said[match.lastgroup]
-            found.append(Evidence(spans[first][0], spans[last][1], match.lastgroup, explanation, variety, strength))
+            start, end = places.span(first)
+            if last != first:
+                end = places.span(last)[1]
+            found.append(Evidence(start, end, match.lastgroup, explanation, variety, strength))
     return _judge(low, _without_nested(found) if len(found) > 1 else found, scale or default_scale())
 
 
-def _spans(low: str, tokens: list[str]) -> list[tuple[int, int]]:
-    """Where the tokens are; what TOKEN skips begins no token, so that the next occurrence is the token's own."""
-    spans, end = [], 0
-    for token in tokens:
-        start = low.find(token, end)
-        end = start + len(token)
-        spans.append((start, end))
-    return spans
-
-
-def _lexical(text: str, tokens: list, letters: str, spans: list, candidates: list[tuple[int, Entry]]) -> list[Evidence]:
-    """The candidates (index of the token, entry) whose other tokens and guard agree with their neighbours."""
+def _lexical(text: str, letters: str, places: Places, anchored: list[int]) -> list[Evidence]:
+    """The entries of the chunks `anchored` whose other tokens and guard agree with their neighbours."""
     found = []
-    for index, entry in candidates:
-        start = index - entry.anchor
-        end = start + len(entry.tokens)
-        if end - start > 1 and (start < 0 or not same(entry.tokens, tokens[start:end])):
-            continue
-        first, last = spans[index]
-        capital = text[first].isupper()
-        guard = entry.guard
-        begins = start == 0 or letters[start - 1] == "."
-        if guard and not guard.allows(tokens, start, end, begins, capital):
-            continue
-        strength = entry.strength
-        name = capital and end - start == 1 and not begins and not (guard and guard.capital)
-        if name and not text[first:last].isupper():
-            strength = STRENGTHS[min(STRENGTHS.index(strength) + 1, len(STRENGTHS) - 1)]
-        found.append(
-            Evidence(spans[start][0], spans[end - 1][1], entry.rule, entry.explanation, entry.variety, strength)
-        )
+    tokens = places.tokens()
+    for at in anchored:
+        chunk = places.texts[at]
+        spans = places.spans_of[chunk]
+        for place, entries in places.anchors[chunk]:
+            index = places.first[at] + place
+            before = tokens[index - 1] if index else None
+            after = tokens[index + 1] if index + 1 < len(tokens) else None
+            for entry, previous, following in entries:
+                if (following and following != after) or (previous and previous != before):
+                    continue
+                start = index - entry.anchor
+                end = start + len(entry.tokens)
+                single = end - start == 1
+                if not single and (start < 0 or not same(entry.tokens, tokens[start:end])):
+                    continue
+                first, last = spans[place]
+                first, last = first + places.before[at] + at, last + places.before[at] + at
+                capital = text[first].isupper()
+                begins = start == 0 or letters[start - 1] == "."
+                guard, strength = entry.guard, entry.strength
+                if guard and not guard.allows(tokens, start, end, begins, capital):
+                    continue
+                if not single:
+                    first, last = places.span(start)[0], places.span(end - 1)[1]
+                elif capital and not begins and not (guard and guard.capital) and not text[first:last].isupper():
+                    strength = _LESS[strength]  # a name
+                found.append(Evidence(first, last, entry.rule, entry.explanation, entry.variety, strength))
     return found
 
 
-def _is_title(text: str, letters: str, spans: list, index: int) -> bool:
+def _is_title(text: str, letters: str, places: Places, index: int) -> bool:
     """Whether the possessive at `index` belongs to a name or a title (Nossa Senhora, Sua Santidade)."""
-    after = spans[index + 1][0] if index + 1 < len(spans) else None
+    after = places.span(index + 1)[0] if index + 1 < len(letters) else None
     inside = index > 0 and letters[index - 1] != "."
-    return inside and text[spans[index][0]].isupper() or after is not None and text[after].isupper()
+    return inside and text[places.span(index)[0]].isupper() or after is not None and text[after].isupper()
 
 
 def _without_nested(found: list[Evidence]) -> list[Evidence]:
     """In order; a piece inside a longer one of the same kind (list or grammar) is part of it."""
     kept: list[Evidence] = []
-    for piece in sorted(found, key=lambda e: (e.start, -e.end, STRENGTHS.index(e.strength))):
+    for piece in sorted(found, key=lambda e: (e.start, -e.end, _RANK[e.strength])):
         start, end, variety = piece.start, piece.end, piece.variety
         for other in kept:
             if other.start <= start and end <= other.end and other.variety == variety:
@@ -181,12 +187,12 @@ def _without_nested(found: list[Evidence]) -> list[Evidence]:
 
 def _judge(low: str, found: list[Evidence], scale: Scale) -> Verdict:
     counted, score = set(), 0.0
-    for piece in found:
-        form = (piece.rule, piece.variety, low[piece.start : piece.end])
+    for start, end, rule, _, variety, strength in found:
+        form = (rule, variety, low[start:end])
         if form not in counted:
             counted.add(form)
-            weight = scale.weights[piece.variety][piece.strength]
-            score += weight if piece.variety == BRAZILIAN else -weight
+            weight = scale.weights[variety][strength]
+            score += weight if variety == BRAZILIAN else -weight
     if score >= scale.brazilian_from:
         variety = BRAZILIAN
     elif score <= -scale.portuguese_from:

@@ -54,13 +54,17 @@ class Words:
         """Whether tokens[start:] begin with an alternative."""
         if start >= len(tokens):
             return False
-        return self.has(tokens[start]) or any(same(p, tokens[start : start + len(p)]) for p in self.phrases)
+        if tokens[start] in self.single or self.stems and tokens[start].startswith(self.stems):
+            return True
+        return bool(self.phrases) and any(same(p, tokens[start : start + len(p)]) for p in self.phrases)
 
     def end(self, tokens: list[str], end: int) -> bool:
         """Whether tokens[:end] end with an alternative."""
         if not end:
             return False
-        return self.has(tokens[end - 1]) or any(same(p, tokens[max(0, end - len(p)) : end]) for p in self.phrases)
+        if tokens[end - 1] in self.single or self.stems and tokens[end - 1].startswith(self.stems):
+            return True
+        return bool(self.phrases) and any(same(p, tokens[max(0, end - len(p)) : end]) for p in self.phrases)
 
     def among(self, tokens: list[str]) -> bool:
         """Whether any of the tokens is an alternative (phrases are not looked for)."""

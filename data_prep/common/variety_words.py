@@ -1,6 +1,14 @@
-"""What one token is: its letter for the grammar rules, and the entries that it can be. Cached by token."""
+"""What one token is: its letter for the grammar rules, and the entries that it can be.
+
+Cached by token, and above that by chunk, what stands between two spaces: a word with its punctuation. A text then costs
+`str.split` and a look-up a chunk; splitting it into tokens by expression takes five times as long.
+"""
 
 import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate, chain
+from typing import NamedTuple
 
 from data_prep.common.variety_lexicon import Entry, entries, rows
 
@@ -29,15 +37,67 @@ _NO_INFINITIVE = frozenset(
 _INFINITIVE = re.compile(r"^\w{2,}[aei]r$|^(ir|pôr|compor|propor|dispor|expor|supor|impor|ver|ler|ser|ter|dar)$")
 _INFINITIVE_CLITIC = re.compile(r"^\w+(ar|er|ir|or)-(me|te|se|lhe|lhes|nos)$|^\w+[áêêíô]-l[oa]s?$|^\w*i-l[oa]s?$")
 _CLITIC = re.compile(r"-(?:me|te|se|lhe|lhes|nos|[lnm]?[oa]s?|lhos?|lhas?|ei|á|ão|ia|iam)$")
-MOST = 200_000  # tokens kept; the cache starts anew at that many, between two texts
+MOST = 200_000  # chunks kept; the cache starts anew at that many, between two texts
+
+
+class Found(NamedTuple):
+    """An entry anchored on a token, and the words that must be next to it ("" for any): most phrases fail there."""
+
+    entry: Entry
+    previous: str
+    following: str
+
+    @classmethod
+    def of(cls, entry: Entry) -> "Found":
+        """With the neighbours of the anchor, beginnings of words (with *) left to the full comparison."""
+        words = ("", *entry.tokens, "")[entry.anchor : entry.anchor + 3]
+        return cls(entry, *("" if word.endswith("*") else word for word in (words[0], words[2])))
+
+
+class Places:
+    """Where the tokens of a text are, for the few that are asked for."""
+
+    __slots__ = ("anchors", "before", "first", "spans_of", "texts", "tokens_of")
+
+    def __init__(self, texts: list[str], parts: list[str], words: "Words"):
+        self.texts, self.tokens_of, self.spans_of, self.anchors = texts, words.tokens_of, words.spans_of, words.anchors
+        self.first = list(accumulate(map(len, parts), initial=0))  # index of each chunk's first token
+        self.before = list(accumulate(map(len, texts), initial=0))  # characters before it, spaces left out
+
+    def tokens(self) -> list[str]:
+        """All of them."""
+        return list(chain.from_iterable(map(self.tokens_of.__getitem__, self.texts)))
+
+    def span(self, index: int) -> tuple[int, int]:
+        """Characters [start, end) of token `index` of the text."""
+        at = bisect_right(self.first, index) - 1  # the last of those that begin there has tokens
+        start, end = self.spans_of[self.texts[at]][index - self.first[at]]
+        before = self.before[at] + at
+        return before + start, before + end
+
+
+def _spans(chunk: str, tokens: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    """Where tokens are: what TOKEN skips begins no token, so the next occurrence is the token's own."""
+    end = 0
+    for token in tokens:
+        start = chunk.find(token, end)
+        end = start + len(token)
+        yield start, end
 
 
 class Words(dict):
-    """token (lower case) -> letter of its class. `entries_of` has the tokens that some entry is anchored on."""
+    """chunk (lower case) -> the letters of its tokens' classes.
+
+    `tokens_of`, `spans_of`: the tokens of a chunk and their characters [start, end) in it. `anchors`: of chunks with
+    entries, the index of each token that some are anchored on, and these.
+    """
 
     def __init__(self):
         super().__init__()
-        self.entries_of: dict[str, tuple[Entry, ...]] = {}
+        self.tokens_of: dict[str, tuple[str, ...]] = {}
+        self.spans_of: dict[str, tuple[tuple[int, int], ...]] = {}
+        self.anchors: dict[str, tuple[tuple[int, tuple[Found, ...]], ...]] = {}
+        self._known: dict[str, tuple[str, tuple[Found, ...]]] = {}
         self._words: dict[str, list[Entry]] = {}
         self._stems: list[Entry] = []
         for name in PAIRS:
@@ -60,16 +120,25 @@ class Words(dict):
             self._words.setdefault(anchor, []).append(entry)
 
     def forget(self) -> None:
-        """Empties the cache, between two texts: one text's tokens must stay together."""
-        self.clear()
-        self.entries_of.clear()
+        """Empties the cache, between two texts: one text's chunks must stay together."""
+        for cache in (self, self.tokens_of, self.spans_of, self.anchors, self._known):
+            cache.clear()
 
-    def __missing__(self, token: str) -> str:
-        found = self._find(token)
-        if found:
-            self.entries_of[token] = found
-        self[token] = letter = self._letter(token)
-        return letter
+    def __missing__(self, chunk: str) -> str:
+        tokens = tuple(TOKEN.findall(chunk))
+        known = [self.token(token) for token in tokens]
+        hits = tuple((i, entries) for i, (_, entries) in enumerate(known) if entries)
+        if hits:
+            self.anchors[chunk] = hits
+        self.tokens_of[chunk], self.spans_of[chunk] = tokens, tuple(_spans(chunk, tokens))
+        self[chunk] = letters = "".join(letter for letter, _ in known)
+        return letters
+
+    def token(self, token: str) -> tuple[str, tuple[Found, ...]]:
+        """The letter of a token and the entries anchored on it."""
+        if token not in self._known:
+            self._known[token] = self._letter(token), tuple(map(Found.of, self._find(token)))
+        return self._known[token]
 
     def _find(self, token: str) -> tuple[Entry, ...]:
         found = list(self._words.get(token, ()))

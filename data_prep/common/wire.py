@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,12 @@ from data_prep.common.routes import Route, Server
 from nemo_amalia.data.shards import image_suffix
 
 Image = bytes | Path
+
+
+class DataUrl(str):
+    """A base64 data URL made here: nothing in it needs escaping in JSON."""
+
+
 TOKENS_PER_IMAGE = 256  # what a rate limit reckons with before the server has counted (Gemma 3: 256)
 CHARS_PER_TOKEN = 3
 
@@ -70,7 +77,7 @@ def _url(image: Image, mode: str) -> str:
     if mode == "file" and not isinstance(image, bytes):
         return Path(image).absolute().as_uri()
     data = image_bytes(image)
-    return f"data:{mime(data)};base64,{base64.b64encode(data).decode()}"
+    return DataUrl(f"data:{mime(data)};base64,{base64.b64encode(data).decode()}")
 
 
 def with_schema_text(messages: list[dict[str, Any]], schema: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -106,6 +113,26 @@ def body(
     elif schema is not None:
         request["messages"] = with_schema_text(messages, schema)
     return request
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """The body as UTF-8 JSON. Images are put in afterwards: json looks at each letter, 1 ms for 200 kB."""
+    urls: list[str] = []
+    mark = uuid.uuid4().hex
+
+    def light(part: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not isinstance(url := (part.get("image_url") or {}).get("url"), DataUrl):
+            return part
+        urls.append(url)
+        return {**part, "image_url": {**part["image_url"], "url": mark}}
+
+    messages = [
+        {**m, "content": [light(part) for part in m["content"]]} if isinstance(m["content"], list) else m
+        for m in body["messages"]
+    ]
+    text = json.dumps({**body, "messages": messages}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    first, *rest = text.split(mark)
+    return "".join([first, *(piece for pair in zip(urls, rest, strict=True) for piece in pair)]).encode()
 
 
 def estimate_tokens(messages: Sequence[Mapping[str, Any]], max_tokens: int) -> int:

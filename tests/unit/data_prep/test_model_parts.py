@@ -1,6 +1,7 @@
 """The parts of model access alone: routes, rate limits, JSON answers, prompts, counters."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_prep.common import json_answers, prompts
+from data_prep.common import json_answers, prompts, wire
 from data_prep.common.client import _retry_after
 from data_prep.common.counters import Counters
 from data_prep.common.limits import BURST_SECONDS, Bucket
@@ -201,3 +202,16 @@ def test_counters_of_two_processes_add_up_and_a_lost_request_is_seen():
     one["judge"].asked += 1
     with pytest.raises(ValueError, match="4 requests and 3 ends"):
         one["judge"].reconcile("judge")
+
+
+def test_a_body_with_images_is_the_json_that_it_would_be_without_the_short_way():
+    hostile = {"type": "image_url", "image_url": {"url": 'data:image/svg+xml,<svg a="\\ç\n">', "detail": "low"}}
+    parts = [{"type": "text", "text": 'aspas " e \n ção'}, {"type": "image"}, hostile, {"type": "image"}]
+    images = [b"\x89PNG\r\n\x1a\n" + bytes(range(256)), b"\xff\xd8\xff" + bytes(50)]
+    turns = [{"role": "system", "content": "Olá"}, {"role": "user", "content": parts}]
+    body = {"model": "m", "messages": wire.place_images(turns, images), "temperature": 0.5}
+    assert isinstance(body["messages"][1]["content"][1]["image_url"]["url"], wire.DataUrl)
+    assert wire.encode(body) == json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    assert json.loads(wire.encode(body)) == body
+    with pytest.raises(ValueError):
+        wire.encode({**body, "temperature": float("nan")})

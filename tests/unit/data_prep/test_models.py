@@ -279,3 +279,16 @@ def test_what_was_asked_again_is_cached_as_its_end(tmp_path):
         for _ in range(2):
             answer, _ = one(double, Request("judge", HELLO, schema=SCHEMA), cache=AnswerCache(tmp_path))
     assert answer.cached and answer.data == {"cor": "azul"} and answer.tokens_in == 20 and len(double.requests) == 2
+
+
+def test_a_request_beyond_a_megabyte_and_a_redirect(tmp_path):
+    big = JPEG + bytes(3 << 20)
+    away = Reply(status=302, headers={"location": "/elsewhere"})
+    with ModelDouble(lambda body, number: away if number == 2 else "grande") as double:
+        answer, _ = one(double, Request("judge", HELLO, images=(big,)))
+        assert answer.text == "grande"
+        sent = double.requests[0]["messages"][0]["content"][0]["image_url"]["url"]
+        assert base64.b64decode(sent.split(",")[1]) == big
+        with pytest.raises(ModelError, match="refused a request .302"):
+            one(double)
+    assert len(double.requests) == 2
