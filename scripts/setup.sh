@@ -28,6 +28,6 @@ echo "setup: installing the pinned packages (about 6 GB on disk; minutes on the 
 .venv/bin/uv pip install --quiet --python .venv/bin/python -e '.[dev,data-prep]'
 # Bytecode now: where PYTHONDONTWRITEBYTECODE is set, every process would compile Megatron again, 24 s of CPU each. Some
 # packages carry templates that no Python reads: what fails to compile is left alone.
-.venv/bin/python -m compileall -qq -j 0 .venv/lib || true
+PYTHONWARNINGS=ignore .venv/bin/python -m compileall -qq -j 0 .venv/lib || true
 touch .venv/.ready
 echo "setup: ready in $((SECONDS - started)) s"
