@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,3 +55,9 @@ def test_public_functions_say_what_they_do():
             if public and not ast.get_docstring(node):
                 bare.append(f"{path.relative_to(ROOT)}: {node.name} has no docstring")
     assert not bare, "\n".join(bare)
+
+
+def test_no_two_test_files_share_a_name():
+    """pytest collects the second of them as the first: tests are no packages here."""
+    names = Counter(path.name for path in tracked("tests/*.py"))
+    assert not [name for name, number in names.items() if number > 1 and name not in ("__init__.py", "conftest.py")]
