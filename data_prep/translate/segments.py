@@ -16,7 +16,7 @@ from data_prep.translate import formats
 from data_prep.translate.spans import Masked, mask
 
 FIELDS = ("messages", "chosen", "rejected")
-ANSWERS = ("translate", "keep")
+ASSISTANT = ("translate", "keep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,21 +34,21 @@ class Segment:
     follows: tuple[int, int] | None = None
 
 
-def split(sample: Mapping[str, Any], answers: str = "translate", quotes: bool = False) -> list[Segment]:
+def split(sample: Mapping[str, Any], assistant: str = "translate", quotes: bool = False) -> list[Segment]:
     """The segments of a sample, in the order of the conversation.
 
-    answers: "keep" leaves every assistant turn as it is (OCR sets: the picture's text is the answer). quotes: what
+    assistant: "keep" leaves every assistant turn as it is (OCR sets: the picture's text is the answer). quotes: what
     stands in quotation marks is kept. Raises ValueError on a sample that is not a conversation.
     """
-    if answers not in ANSWERS:
-        raise ValueError(f"answers={answers!r}; expected one of {ANSWERS}")
+    if assistant not in ASSISTANT:
+        raise ValueError(f"assistant={assistant!r}; expected one of {ASSISTANT}")
     found: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
     for place, role, text in _texts(sample):
         found.setdefault((role, text), []).append(place)
     segments = []
     for (role, text), places in found.items():
         masked = mask(text, quotes)
-        settled, rule = _settle(text, role, masked, answers)
+        settled, rule = _settle(text, role, masked, assistant)
         follows = _option(text, segments) if role == "assistant" and settled is None else None
         segments.append(Segment(text, role, tuple(places), masked, settled, rule, follows))
     return segments
@@ -100,8 +100,8 @@ def _texts(sample: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], str, st
                 )
 
 
-def _settle(text: str, role: str, masked: Masked, answers: str) -> tuple[str | None, str]:
-    if role == "assistant" and answers == "keep":
+def _settle(text: str, role: str, masked: Masked, assistant: str) -> tuple[str | None, str]:
+    if role == "assistant" and assistant == "keep":
         return text, "answer_kept"
     if role == "assistant" and formats.LETTER.fullmatch(text.strip()):
         return text, "option_letter"

@@ -37,14 +37,14 @@ class Options:
 
     translator, editor: roles, "" for none. lang_codes: send TranslateGemma's own content part with language codes, for
     servers that hand it to the model's template; otherwise the template's words are written out. tries: rounds of the
-    editor. answers, quotes: segments.split. max_tokens: of one answer. suffix: what the new sample's key ends with.
+    editor. assistant, quotes: segments.split. max_tokens: of one answer. suffix: what the new sample's key ends with.
     """
 
     translator: str = "translator"
     editor: str = "editor"
     lang_codes: bool = False
     tries: int = 3
-    answers: str = "translate"
+    assistant: str = "translate"
     quotes: bool = False
     max_tokens: int = 8192
     seed: int = 0
@@ -75,7 +75,7 @@ class Translator:
     async def translate(self, sample: Mapping[str, Any]) -> Translation:
         """The sample in pt-PT. Raises Untranslatable when no translation passed, ModelError when a model gave none."""
         options = self.options
-        work = Work(split(sample, options.answers, options.quotes), self.evidence, options.quotes)
+        work = Work(split(sample, options.assistant, options.quotes), self.evidence, options.quotes)
         if options.translator:
             await self._by_translator(work)
         if options.editor and work.open:

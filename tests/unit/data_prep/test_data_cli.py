@@ -49,6 +49,9 @@ def test_every_data_set_composes_for_both_executors():
     for name in names():
         own = ["data.path=any", "data.licence=CC0-1.0"] if name == "translate" else []
         assert compose(name, own).name == name
+        assert (
+            compose(name, [*own, "run_dir=there"]).answers == "there/answers"
+        )  # the cache, and no option of a data set
         slurm = compose(name, [*own, "executor=slurm", "executor.partition=acc", "+executor.sbatch.constraint=highmem"])
         assert slurm.executor.name == "slurm" and slurm.executor.sbatch.constraint == "highmem"
 

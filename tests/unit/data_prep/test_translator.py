@@ -220,7 +220,7 @@ def test_answers_and_quotations_of_an_ocr_set_stay():
         ],
     }
     with ModelDouble("Onde está escrito ⟦1⟧?") as double:
-        done, _ = translate(double, sample, answers="keep", quotes=True)
+        done, _ = translate(double, sample, assistant="keep", quotes=True)
     assert said(done.sample) == ['Onde está escrito "Boat for sale"?', "Boat for sale, 500 euros"]
     assert report.record("sign", done.work)["settled"] == {"translated": 1, "answer_kept": 1}
 
@@ -251,7 +251,7 @@ def test_language_codes_go_as_a_content_part_where_the_server_takes_them():
     [
         ({"translator": "", "editor": ""}, "name at least one role"),
         ({"tries": 0}, "at least one try"),
-        ({"answers": "drop"}, "answers='drop'; expected one of"),
+        ({"assistant": "drop"}, "assistant='drop'; expected one of"),
     ],
 )
 def test_wrong_options_are_refused(change, message):
