@@ -2,8 +2,8 @@
 
 A page is a sheet of A4 at 150 dots an inch (1,240 x 1,754 pixels) full of text of PT-OCR's corpus, in carried fonts,
 papers and sizes as they are drawn for the data set, encoded as JPEG. "perturbed": with the data set's share and mix of
-perturbations. Pages a second are by the clock: run it on a machine that does nothing else. The rest is CPU time, after
-40 pages for each worker.
+perturbations. Texts and styles are drawn before. Pages a second are by the clock: run it on a machine that does nothing
+else. The rest is CPU time, after 40 pages for each worker.
 """
 
 import argparse
@@ -17,7 +17,6 @@ from random import Random
 from benchmarks.measure import table
 from data_prep.common import fonts
 from data_prep.common.encode import encode
-from data_prep.common.page import Page
 from data_prep.common.perturb import names, perturb, perturb_page
 from data_prep.common.render import CannotRender, TextStyle, draw_style, render_text
 from data_prep.common.settings import settings
@@ -28,23 +27,25 @@ WIDTH, HEIGHT = 1240, 1754
 WARM = 40
 
 
-def full_page(number: int) -> Page:
-    """A4 with as many paragraphs as stand on it in the style drawn for this number."""
+def written(number: int) -> tuple[str, TextStyle]:
+    """As many paragraphs as stand on an A4 page in the style drawn for this number, and the style."""
     rng = Random(f"benchmark/{number}")
     text = "\n\n".join(document(rng, [0, 0, 0, 0, 0, 0, 1], 0, 0)["text"] for _ in range(2))
     style = replace(draw_style(rng, fonts.families("carried"), text, WIDTH), height=HEIGHT, title=False)
     blocks = text.split("\n\n")
     while True:
         try:
-            return render_text("\n\n".join(blocks), style, number)
+            render_text("\n\n".join(blocks), style, number)
+            return "\n\n".join(blocks), style
         except CannotRender:
             blocks.pop()
 
 
-def make(number: int, perturbed: bool) -> tuple[float, int, int]:
+def make(task: tuple[int, str, TextStyle], perturbed: bool) -> tuple[float, int, int]:
     """(CPU seconds, bytes, words) of a finished page."""
+    number, text, style = task
     start = time.process_time()
-    page, values, rng = full_page(number), settings("pt_ocr")["pictures"]["perturbed"], Random(number)
+    page, values, rng = render_text(text, style, number), settings("pt_ocr")["pictures"]["perturbed"], Random(number)
     if perturbed and rng.random() < values["share"]:
         page = perturb_page(page, draw_perturbations(rng, values), number)
     size = len(encode(page.image))
@@ -55,9 +56,11 @@ def rate(pages: int, workers: int, perturbed: bool) -> tuple[float, float, float
     """(pages a second by the clock, mean CPU seconds, bytes and words of a page); workers are warm."""
     work = partial(make, perturbed=perturbed)
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        pool.map(work, range(WARM * workers), chunksize=WARM)
+        numbers = range(10_000, 10_000 + pages)
+        tasks = [(n, *text) for n, text in zip(numbers, pool.map(written, numbers, chunksize=10), strict=True)]
+        pool.map(work, tasks[: WARM * workers], chunksize=WARM)
         start = time.perf_counter()
-        made = pool.map(work, range(10_000, 10_000 + pages), chunksize=10)
+        made = pool.map(work, tasks, chunksize=10)
         seconds = time.perf_counter() - start
     return pages / seconds, *(statistics.mean(column) for column in zip(*made, strict=True))
 
@@ -74,12 +77,11 @@ def cost(function, times: int = 20) -> float:
 
 def parts() -> list[list[str]]:
     """What a page's parts cost, and each perturbation of a grey page."""
-    for number in range(WARM):
-        full_page(number)
-    text = full_page(1).text()
+    pages = [written(number) for number in range(WARM)]
+    text = pages[1][0]
     style = TextStyle(width=WIDTH, size=25, align="justify")
     grey, cream = render_text(text, style), render_text(text, replace(style, look="cream"))
-    rows = [["styles as drawn: lay out and draw", cost(full_page)]]
+    rows = [["styles as drawn: lay out and draw", cost(lambda n: render_text(*pages[n], n))]]
     rows.append(["one style, black on white: lay out and draw", cost(lambda n: render_text(text, style, n))])
     rows.append(
         ["the same on cream paper with grain", cost(lambda n: render_text(text, replace(style, look="cream"), n))]

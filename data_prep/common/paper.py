@@ -8,8 +8,10 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from data_prep.common.heap import keep_memory
 from data_prep.common.settings import settings
 
+keep_memory()
 cv2.setNumThreads(1)  # a worker a core: OpenCV's own threads would only wait for each other
 
 TILE = 1024  # side of the noise that grain and perturb() cut from, in pixels
