@@ -4,12 +4,15 @@ conf/data_prep/models/local.yaml at a scripted server; answers run in plain Pyth
 import collections
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
 import code_samples
 import pytest
 import tiny_hf
+from launcher import launch
 from model_double import ModelDouble
 from PIL import Image
 from sandboxed import needs_sandbox
@@ -19,6 +22,8 @@ from data_prep.common.engine.ledger import Ledger
 from data_prep.common.recheck import LETTER_BLOCK, verify
 from data_prep.common.shard_gallery import chosen, main
 from nemo_amalia.data.chat import ChatFormat
+from nemo_amalia.data.shards import write_blend
+from nemo_amalia.data.totals import scan
 
 pytestmark = needs_sandbox
 SMALL = ["seed=0", "executor.workers=1", "sandbox.limits.wall_seconds=30.0", "sandbox.limits.cpu_seconds=1"]
@@ -147,3 +152,35 @@ def test_a_gallery_of_shards(tmp_path):
     assert len(chosen(tmp_path / "out", 4)) == 4
     with pytest.raises(ValueError, match="holds no .tar shard"):
         chosen(tmp_path, 1)
+
+
+def checkpoint(folder):
+    from nemo_amalia.bridge.import_hf import import_checkpoint
+
+    here = Path(folder)
+    import_checkpoint(hf=tiny_hf.llava_next(here / "source"), vision=None, llm=None, out=here / "checkpoint")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_amalia_train_takes_all_four(tmp_path):
+    small = {
+        "simple_code_ocr": ["functions.languages=[python]"],
+        "sepic": [],
+        "pt_outputs_to_code": [],
+        "pt_simple_code_outputs": ["snippets.requests=4"],
+    }
+    written = {name: len(made(name, tmp_path / name, *words)[1]) for name, words in small.items()}
+    for name, number in written.items():
+        totals = scan(tmp_path / name / "out")
+        assert number and not totals.refused, f"training would refuse samples of {name}: {totals.refused}"
+    blend = write_blend([(tmp_path / name / "out", 1.0) for name in small], tmp_path / "code.yaml")
+    launch(checkpoint, 1, {"folder": str(tmp_path)})
+    command = [sys.executable, "-m", "nemo_amalia.cli", "train", "stage=sft_demo", "parallel=single", "precision=fp32"]
+    command += [f"model.checkpoint={tmp_path}/checkpoint", f"data.path={blend}", f"run_dir={tmp_path}/run"]
+    command += ["stage.seq_length=2048", "stage.global_batch_size=2", "stage.train_steps=4", "data.num_workers=1"]
+    command += ["logging.interval=1", "data.packing_buffer_size=16"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    metrics = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [one["step"] for one in metrics] == [1, 2, 3, 4] and sum(one["samples"] for one in metrics) > 4

@@ -66,7 +66,9 @@ def test_export(folder, tmp_path):
 
 
 def test_an_array_shares_the_reference(folder, tmp_path):
-    """Each of two jobs makes half of the parts, on two tasks each; the last one puts the file together."""
+    """Each of two jobs makes half of the parts, on two tasks each; who finds all puts the file together, and leaves
+    the parts: the other may be reading them.
+    """
     out = folder / "pairs.reference.parquet"
     words = ["--checkpoint", folder / "checkpoint", "--data", folder / "pairs", "--out", out]
     words += ["precision=fp32", "parallel=tp2", "stage.seq_length=512", "data.num_workers=1"]
@@ -78,7 +80,8 @@ def test_an_array_shares_the_reference(folder, tmp_path):
     assert states == ["COMPLETED", "COMPLETED"], said
     table, _ = read_table(out, "")
     assert len(table) == len(set(table["key"].to_pylist())) == PAIRS
-    assert not parts_folder(out).exists()
+    assert len(list(parts_folder(out).glob("*.parquet"))) == SHARDS
+    assert [f"job {member + 1} of 2" in said[member] for member in (0, 1)] == [True, True], said
 
 
 def test_a_job_that_comes_no_further_is_given_up(tmp_path):
