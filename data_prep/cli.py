@@ -14,6 +14,8 @@ HELP = """Makes the data sets of the paper's section 5.1 (docs/data_prep.md).
   run executor=slurm executor.partition=...   arrays that depend on each other, instead of this machine
   run limit=100 executor.workers=2            the first 100 records, two processes
 
+  amalia-data variety FILE                    pt-PT or pt-BR, line by line, with the evidence
+
 names: {names}
 """
 

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from data_prep.common.variety import BRAZILIAN, CONFIG, Verdict
 from data_prep.common.variety_second import Decision, VarietyFilter
@@ -74,10 +75,17 @@ def _texts(file: str, field: str) -> Iterator[tuple[int, str]]:
         raise ValueError(f"{file} is no file: give a text file, a .jsonl file, or - for the standard input")
     source = sys.stdin if file == "-" else open(file, encoding="utf-8")
     with source:
-        for number, line in enumerate(source, 1):
+        for number, line in enumerate(_decoded(source, file), 1):
             if not line.strip():
                 continue
             yield number, _field(file, number, line, field) if file.endswith(".jsonl") else line.rstrip("\n")
+
+
+def _decoded(source: TextIO, file: str) -> Iterator[str]:
+    try:
+        yield from source
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 ({error}): convert it, as in iconv -f latin1 -t utf-8") from None
 
 
 def _field(file: str, number: int, line: str, field: str) -> str:

@@ -129,7 +129,8 @@ def join(out: Path, names: list[str], fingerprint: dict[str, Any], command: str)
 
     None while parts are missing: other jobs write them.
 
-    Raises ValueError for a key that stands twice: two folders of a mix whose shards have one name.
+    Raises ValueError where there is no pair at all, and for a key that stands twice: two folders of a mix whose shards
+    have one name.
     """
     folder = parts_folder(out)
     parts = [folder / f"{name}.parquet" for name in sorted(names)]
@@ -137,6 +138,11 @@ def join(out: Path, names: list[str], fingerprint: dict[str, Any], command: str)
         return None
     table = pa.concat_tables([read_table(part, command)[0] for part in parts])
     keys = table["key"].to_pylist()
+    if not keys:
+        raise ValueError(
+            f"no pair was left of {len(parts):,} shards, so {out} is not written: stage 3 takes preference pairs, "
+            "records with two answers (docs/preferences.md); are these conversations? What was left out stands above by reason"
+        )
     if len(set(keys)) < len(keys):
         twice = next(key for key, seen in _counted(keys) if seen)
         raise ValueError(f"the pair {twice} stands twice in {folder}: give the shards of each folder other names")

@@ -66,3 +66,9 @@ def test_settings_and_their_errors(file, capsys):
 def test_a_file_that_is_not_there():
     with pytest.raises(ValueError, match="is no file"):
         main(["no_such_file.txt"])
+
+
+def test_a_file_in_another_encoding_is_said(tmp_path):
+    (tmp_path / "antigo.txt").write_bytes("Não há autocarros à noite.\n".encode("latin1"))
+    with pytest.raises(ValueError, match=r"antigo.txt is not UTF-8 .*iconv -f latin1 -t utf-8"):
+        main([str(tmp_path / "antigo.txt")])

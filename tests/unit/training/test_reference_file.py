@@ -74,6 +74,21 @@ def test_missing_and_partial(path):
     refused("is not complete", read_table, path, COMMAND)
 
 
+def test_no_pair_at_all_is_no_reference(path):
+    """`amalia reference` on conversations: a file without pairs would be refused much later, by stage 3."""
+    from nemo_amalia.platform import prepare
+
+    prepare()  # what joins the parts is beside the model, and imports Megatron
+    from nemo_amalia.training.reference_run import join
+
+    path.unlink()
+    for name in ("s.tar", "t.tar"):
+        write_table(parts_folder(path) / f"{name}.parquet", {key: [] for key in COLUMNS}, FINGERPRINT)
+    with pytest.raises(ValueError, match="no pair was left of 2 shards, .* stage 3 takes preference pairs"):
+        join(path, ["s.tar", "t.tar"], FINGERPRINT, COMMAND)
+    assert not path.exists()
+
+
 def test_a_parquet_of_somebody_else(path):
     import pyarrow as pa
     import pyarrow.parquet as pq
