@@ -141,7 +141,7 @@ def join(out: Path, names: list[str], fingerprint: dict[str, Any], command: str)
     if not keys:
         raise ValueError(
             f"no pair was left of {len(parts):,} shards, so {out} is not written: stage 3 takes preference pairs, "
-            "records with two answers (docs/preferences.md); are these conversations? What was left out stands above by reason"
+            "records with two answers (docs/preferences.md); are these conversations? The reasons stand above"
         )
     if len(set(keys)) < len(keys):
         twice = next(key for key, seen in _counted(keys) if seen)
