@@ -4,6 +4,7 @@ A pair is a line `pt-PT items<TAB>pt-BR items`; docs/variety.md has the notation
 """
 
 import csv
+import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -145,11 +146,18 @@ def entries(name: str) -> Iterator[Entry]:
         items = [[_item(name, text) for text in _COMMA.split(cell) if text.strip()] for cell in row]
         for variety, mine, others in ((PORTUGUESE, items[0], items[1]), (BRAZILIAN, items[1], items[0])):
             other = PORTUGUESE if variety == BRAZILIAN else BRAZILIAN
-            said = ", ".join(dict.fromkeys(item["form"] + item["stem"] for item in others[:3]))
+            words = list(dict.fromkeys(item["form"] + item["stem"] for item in others))
             for item in mine:
                 if item["mark"] != "=":
-                    explanation = f"{item['form']}{item['stem']}: " + (f"{other} says {said}" if said else variety)
+                    word = item["form"] + item["stem"]
+                    explanation = f"{word}: " + (f"{other} says {_counterpart(word, words)}" if words else variety)
                     yield from _forms(item, variety, name, explanation)
+
+
+def _counterpart(word: str, others: list[str]) -> str:
+    """What the other variety says for this word: dezasseis for dezesseis; the first three where none is like it."""
+    like = difflib.get_close_matches(word, others, n=1, cutoff=0.7) if len(others) > 1 else []
+    return ", ".join(like or others[:3])
 
 
 def _item(name: str, text: str) -> dict:

@@ -106,3 +106,12 @@ def test_words_of_a_guard():
     words = Words.of(["de", "salv*", "o_ficheiro"])
     assert words.begin(["salvar"], 0) and words.begin(["o", "ficheiro"], 0) and not words.begin(["o", "carro"], 0)
     assert words.end(["o", "ficheiro"], 2) and not words.end([], 0) and words.among(["x", "salvou"])
+
+
+@pytest.mark.parametrize(
+    ("word", "other"), [("dezesseis", "dezasseis"), ("dezenove", "dezanove"), ("têm de", "têm que"), ("a gente", "nós")]
+)
+def test_an_explanation_names_the_counterpart_of_its_word(word, other):
+    """Not the first words of its line: `dezanove` is not what is said for `dezesseis`."""
+    (said,) = {entry.explanation for entry in ALL if entry.tokens == tuple(word.split())}
+    assert re.search(rf"says {other}\b", said), said
