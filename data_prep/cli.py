@@ -75,7 +75,11 @@ def run_pipeline(conf) -> int:
             submit_slurm(conf, stages, commit, _say)
             print(f"see `amalia-data {conf.name} status`")
             return 0
-        run_local(conf, stages, commit, _say)
+        try:
+            run_local(conf, stages, commit, _say)
+        except (ValueError, RuntimeError):
+            folder.forget_unplanned()
+            raise
     print("\n".join(report_lines(finished_report(out, begun["id"]))))
     return 0
 

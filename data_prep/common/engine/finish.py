@@ -92,7 +92,7 @@ def finished_report(out: Path, run_id: str) -> dict[str, Any] | None:
         if report["id"] == run_id:
             return report
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} holds data of something else: choose another out, or remove it")
+        raise ValueError(f"{out} holds data of something else or of another run: choose another out, or remove it")
     return None
 
 

@@ -111,9 +111,16 @@ class RunFolder:
             if before.get(name) != settings.get(name):
                 raise ValueError(
                     f"{self.path} is of a run with {name}={before.get(name)}, and now it is {settings.get(name)}: "
-                    "choose another run_dir, or the same settings"
+                    f"choose another run_dir (and out), or the same settings; or remove {self.path} to make it anew"
                 )
         return run
+
+    def forget_unplanned(self) -> None:
+        """A run that broke before its source was read through, as one of a wrong value does, holds nothing: without
+        run.json the mended command is not held to the wrong one's settings.
+        """
+        if not any(self.path.glob("*/plan.json")):
+            (self.path / "run.json").unlink(missing_ok=True)
 
 
 def chunk_ledger(folder: StageFolder, chunk: int) -> Ledger:

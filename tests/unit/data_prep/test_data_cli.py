@@ -40,7 +40,7 @@ def test_an_output_folder_of_something_else_is_refused_before_anything_is_made(t
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
     assert main(["base_text", "run", f"run_dir={tmp_path}/run", f"out={tmp_path}/out"]) == 2
-    assert "out holds data of something else: choose another out" in capsys.readouterr().err
+    assert "out holds data of something else or of another run: choose another out" in capsys.readouterr().err
     assert not (tmp_path / "run" / "1-read_texts").exists()
 
 
@@ -72,3 +72,17 @@ def test_help_and_errors_come_without_heavy_imports():
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     print(f"{time.perf_counter() - start:.1f} s")
+
+
+def test_a_wrong_value_is_mended_by_the_same_command_with_the_right_one(tmp_path, capsys):
+    """It breaks where the source is called, when run.json is there already."""
+    words = [f"run_dir={tmp_path}/run", f"out={tmp_path}/out"]
+    (tmp_path / "texts").mkdir()
+    assert main(["base_text", "run", f"texts.path={tmp_path}/texts", *words]) != 0
+    assert not (tmp_path / "run" / "run.json").exists()
+    text = "O elétrico sobe a rua devagar. À janela vai uma senhora com um cesto de laranjas."
+    (tmp_path / "texts" / "a.txt").write_text(text)
+    right = ["base_text", "run", f"texts.path={tmp_path}/texts", "texts.licence=CC0-1.0", *words]
+    assert main(right) == 0, capsys.readouterr().err
+    assert main([*right, "seed=2"]) == 2
+    assert f"or remove {tmp_path}/run to make it anew" in capsys.readouterr().err
