@@ -63,6 +63,7 @@ def run_pipeline(conf) -> int:
     from data_prep.common.engine.folder import RunFolder
     from data_prep.common.engine.loading import load_stages
     from data_prep.common.engine.progress import report_lines
+    from data_prep.common.reachable import silent_servers
 
     out = Path(conf.out).absolute()
     folder, commit = RunFolder(conf), pipeline_commit()
@@ -75,6 +76,8 @@ def run_pipeline(conf) -> int:
             submit_slurm(conf, stages, commit, _say)
             print(f"see `amalia-data {conf.name} status`")
             return 0
+        for line in silent_servers(conf.models) if conf.get("models") else ():
+            _say(line)
         try:
             run_local(conf, stages, commit, _say)
         except (ValueError, RuntimeError):

@@ -1,0 +1,35 @@
+"""A server that is not there is said before a run waits for it."""
+
+import socket
+
+from data_prep.common.reachable import silent_servers
+
+
+def models(*urls):
+    servers = {f"s{number}": {"url": url} for number, url in enumerate(urls)}
+    roles = {f"role{number}": {"server": f"s{number}", "model": "m"} for number in range(len(urls))}
+    return {"servers": servers, "roles": roles}
+
+
+def test_only_those_that_take_no_connection_are_named():
+    with socket.create_server(("127.0.0.1", 0)) as there, socket.create_server(("127.0.0.1", 0)) as gone:
+        ports = [server.getsockname()[1] for server in (there, gone)]
+        gone.close()
+        found = list(silent_servers(models(*(f"http://127.0.0.1:{port}/v1" for port in ports))))
+    assert len(found) == 1
+    assert f"no server at http://127.0.0.1:{ports[1]}/v1 yet, which answers role1" in found[0]
+    assert "models.servers.s1.url=..." in found[0]
+
+
+def test_a_server_that_answers_no_role_and_one_behind_a_proxy_are_not_looked_for():
+    idle = models("http://127.0.0.1:1/v1")
+    idle["roles"] = {}
+    behind = models("http://no-such-host.invalid/v1")
+    behind["servers"]["s0"]["proxy"] = True
+    assert not list(silent_servers(idle)) and not list(silent_servers(behind))
+
+
+def test_a_host_without_a_name_is_said_too():
+    assert "no server at http://no-such-host.invalid/v1" in next(
+        silent_servers(models("http://no-such-host.invalid/v1"))
+    )
