@@ -24,10 +24,10 @@ if [ ! -x .venv/bin/python ]; then
 fi
 # uv resolves with the overrides in pyproject.toml and links from its cache; pip can do neither.
 .venv/bin/python -m pip install --quiet --disable-pip-version-check 'uv==0.13.9' 2>&1 | grep -v '^WARNING: Location' || true
-echo "setup: installing the pinned packages (about 6 GB on disk; minutes on the first time, seconds after)"
+echo "setup: installing the pinned packages (about 7 GB on disk; minutes on the first time, seconds after)"
 .venv/bin/uv pip install --quiet --python .venv/bin/python -e '.[dev,data-prep]'
-# Bytecode now: where PYTHONDONTWRITEBYTECODE is set, every process would compile Megatron again, 24 s of CPU each. Some
-# packages carry templates that no Python reads: what fails to compile is left alone.
+# Bytecode now: where PYTHONDONTWRITEBYTECODE is set, every process would compile Megatron again.
+# Some packages carry templates that no Python reads: what fails to compile is left alone.
 PYTHONWARNINGS=ignore .venv/bin/python -m compileall -qq -j 0 .venv/lib || true
 touch .venv/.ready
 echo "setup: ready in $((SECONDS - started)) s"

@@ -11,7 +11,7 @@
 AMALIA_ROOT=${AMALIA_ROOT:-$SLURM_SUBMIT_DIR}
 # shellcheck source=slurm/job.sh
 source "$AMALIA_ROOT/slurm/job.sh" || exit 2
-AMALIA_SITE=bare find_site # the environment of make setup: containers of the trainer have neither data_prep nor its extra
+AMALIA_SITE=bare find_site # the environment of make setup: the trainer's container lacks the extra data-prep and bubblewrap
 begin "runs/data_prep/job-$SLURM_JOB_ID"
 [[ -n $(value_of executor "$@")$(value_of executor.workers "$@") ]] || set -- "$@" "executor.workers=$SLURM_CPUS_PER_TASK"
 in_step -- "${site_amalia[0]}" -m data_prep.cli "$@"

@@ -61,7 +61,7 @@ class Client:
         headers = {"Content-Type": "application/json"}
         if server.key():
             headers["Authorization"] = f"Bearer {server.key()}"
-        # httpx takes three times the CPU: its pool asks every connection whether it is idle, several times a call.
+        # Not httpx: its pool asks every connection whether it is idle, several times a call.
         self._http = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=server.timeout, sock_connect=min(10.0, server.timeout)),
             # uvicorn, under most servers, closes after 5 s: a connection that it is about to close must not be used.

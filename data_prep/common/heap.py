@@ -1,7 +1,7 @@
 """Large arrays from memory that the process already has.
 
 glibc gives every array above 128 kB (up to 32 MB, as it learns) pages fresh from the kernel, and returns them when it
-is dropped; a page of 2 megapixels in RGB then costs more in page faults than in drawing (benchmarks/render.py).
+is dropped; a page of 2 megapixels in RGB then costs about as much in page faults as in drawing.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from launcher import launch
 from model_double import ModelDouble
 from PIL import Image
 from sandboxed import needs_sandbox
+from tiny_checkpoint import write_checkpoint
 
 from data_prep import cli
 from data_prep.common.engine.ledger import Ledger
@@ -154,13 +155,6 @@ def test_a_gallery_of_shards(tmp_path):
         chosen(tmp_path, 1)
 
 
-def checkpoint(folder):
-    from nemo_amalia.bridge.import_hf import import_checkpoint
-
-    here = Path(folder)
-    import_checkpoint(hf=tiny_hf.llava_next(here / "source"), vision=None, llm=None, out=here / "checkpoint")
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_amalia_train_takes_all_four(tmp_path):
@@ -175,7 +169,7 @@ def test_amalia_train_takes_all_four(tmp_path):
         totals = scan(tmp_path / name / "out")
         assert number and not totals.refused, f"training would refuse samples of {name}: {totals.refused}"
     blend = write_blend([(tmp_path / name / "out", 1.0) for name in small], tmp_path / "code.yaml")
-    launch(checkpoint, 1, {"folder": str(tmp_path)})
+    launch(write_checkpoint, 1, {"folder": str(tmp_path)})
     command = [sys.executable, "-m", "nemo_amalia.cli", "train", "stage=sft_demo", "parallel=single", "precision=fp32"]
     command += [f"model.checkpoint={tmp_path}/checkpoint", f"data.path={blend}", f"run_dir={tmp_path}/run"]
     command += ["stage.seq_length=2048", "stage.global_batch_size=2", "stage.train_steps=4", "data.num_workers=1"]

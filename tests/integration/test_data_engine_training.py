@@ -8,23 +8,13 @@ import pytest
 from counted_pipeline import CountingServer
 from launcher import launch
 from test_data_engine_kill import ROOT, finish
-
-
-def prepare_checkpoint(folder):
-    from pathlib import Path
-
-    import tiny_hf
-
-    from nemo_amalia.bridge.import_hf import import_checkpoint
-
-    here = Path(folder)
-    import_checkpoint(hf=tiny_hf.llava_next(here / "source"), vision=None, llm=None, out=here / "checkpoint")
+from tiny_checkpoint import write_checkpoint
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_train_reads_what_a_pipeline_wrote(tmp_path):
-    launch(prepare_checkpoint, 1, {"folder": str(tmp_path)})
+    launch(write_checkpoint, 1, {"folder": str(tmp_path)})
     with CountingServer(0) as server:
         made = ["base_text", "run", "pipeline=counted_pipeline", f"+server='{server.url}'", "limit=40"]
         made += [f"run_dir={tmp_path}/made", f"out={tmp_path}/data"]

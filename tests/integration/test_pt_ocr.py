@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from launcher import launch
+from tiny_checkpoint import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["together=[1]", "document.paragraphs=[1]", "asking.turns=[1]"]  # the test's tokenizer has a token a byte
@@ -48,20 +49,10 @@ def test_a_sample_says_where_it_is_from(folder):
     assert sample["provenance"]["licence"] == "CC0-1.0" and "corpus.txt" in sample["provenance"]["source"]
 
 
-def checkpoint(folder):
-    """A tiny model to train."""
-    import tiny_hf
-
-    from nemo_amalia.bridge.import_hf import import_checkpoint
-
-    here = Path(folder)
-    import_checkpoint(hf=tiny_hf.llava_next(here / "source"), vision=None, llm=None, out=here / "checkpoint")
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_amalia_train_takes_it(folder):
-    launch(checkpoint, 1, {"folder": str(folder)})
+    launch(write_checkpoint, 1, {"folder": str(folder)})
     command = [sys.executable, "-m", "nemo_amalia.cli", "train", "stage=sft_demo", "parallel=single", "precision=fp32"]
     command += [f"model.checkpoint={folder}/checkpoint", f"data.path={folder}/short", f"run_dir={folder}/run"]
     command += ["stage.seq_length=4096", "stage.global_batch_size=1", "stage.train_steps=2", "data.num_workers=1"]
