@@ -12,13 +12,14 @@ import multiprocessing
 import os
 import pickle
 import signal
-import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from ports import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 RANK_ENVIRONMENT = {
@@ -27,12 +28,6 @@ RANK_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "CUDA_DEVICE_MAX_CONNECTIONS": "1",
 }
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def _server() -> multiprocessing.context.BaseContext:
@@ -50,7 +45,7 @@ def launch(worker: Callable, nproc: int, arguments: dict | None = None, timeout:
 
     Raises RuntimeError with the tail of the failing rank's output, or with every rank's stacks after ``timeout`` s.
     """
-    context, port = _server(), free_port()
+    context, [port] = _server(), free_ports(1)
     with tempfile.TemporaryDirectory(prefix="launch_") as folder:
         here, ranks = Path(folder), []
         for rank in range(nproc):

@@ -3,12 +3,13 @@
 import contextlib
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
+
+from ports import free_ports
 
 NEEDED = ("fastapi", "uvicorn", "openai")  # of transformers' extra `serving`, beyond what is pinned
 START = "import sys; from transformers.cli.transformers import main; sys.argv = ['transformers', *sys.argv[1:]]; main()"
@@ -23,9 +24,7 @@ def missing() -> list[str]:
 @contextlib.contextmanager
 def serve(model: Path, work: Path):
     """The base URL of a server of `model`, ended with the block. work: a folder for its log and cache."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     (work / "hub").mkdir(parents=True, exist_ok=True)  # /v1/models wants the cache folder
     env = {**os.environ, "HF_HUB_CACHE": str(work / "hub"), "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-c", START, "serve", str(model), "--host", "127.0.0.1", "--port", str(port)]

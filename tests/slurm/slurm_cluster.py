@@ -14,6 +14,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from ports import free_ports
+
 INSTALL = "apt-get install slurm-wlm"
 NEEDED = ("slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 # Of a node: slurmd believes in a GPU that is a device file.
@@ -24,14 +26,6 @@ def missing() -> list[str]:
     """Programs of Slurm that this machine lacks."""
     path = os.environ.get("PATH", "") + ":/usr/sbin"
     return [name for name in NEEDED if shutil.which(name, path=path) is None]
-
-
-def free_ports(number: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 class Cluster:
