@@ -59,7 +59,7 @@ def show_figures(args) -> None:
     rows = []
     for name, items in iterate(args):
         rows.append(row(name, items))
-        if "ours" not in name and (joined := together(items, 5)):
+        if "ours" not in name and "authors" not in name and (joined := together(items, 5)):
             rows.append(row("  five together", joined))
         if both := figures(items)["both"]:
             print(f"{name}: {figures(items)['both_brazilian']:.1%} of {both} sentences of both varieties called pt-BR")
@@ -71,7 +71,7 @@ def show_speed(args) -> None:
 
     Short rounds: on a machine that others use the best of them is the nearest to a core of one's own.
     """
-    texts = [item.text for part in ("dev", "heldout") for item in ours(part)]
+    texts = [item.text for part in ("dev", "heldout", "natural_dev", "natural_heldout") for item in ours(part)]
     plain = [text for text in texts if not evidence(text).evidence]
     rows = []
     for name, some in (("all sentences", texts), ("those without evidence", plain)):
@@ -87,7 +87,7 @@ def show_fit(args) -> None:
     import numpy as np
     from sklearn.linear_model import LogisticRegression
 
-    items = [item for item in ours("dev") if item.variety != "both"]
+    items = [item for item in ours("dev") + ours("natural_dev") if item.variety != "both"]
     for file in args.fit_on:
         items += bosque(file)
     keys = [(variety, strength) for variety in (PORTUGUESE, BRAZILIAN) for strength in STRENGTHS]

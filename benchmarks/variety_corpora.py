@@ -29,7 +29,7 @@ class Labelled(NamedTuple):
 
 
 def ours(part: str) -> list[Labelled]:
-    """The sentences written for this project: part is dev or heldout."""
+    """The sentences written for this project: part is dev, heldout, natural_dev or natural_heldout (docs/variety.md)."""
     with (OURS / f"{part}.tsv").open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         return [Labelled(row["variety"], row["register"], row["text"]) for row in rows]
@@ -146,6 +146,8 @@ def iterate(args) -> Iterator[tuple[str, list[Labelled]]]:
     """(name, texts) of every corpus that is here, those never looked at while the rules were written last."""
     yield "ours, development", ours("dev")
     yield "ours, held out", ours("heldout")
+    yield "other authors, development", ours("natural_dev")
+    yield "other authors, held out", ours("natural_heldout")
     if SYSTEM.is_dir():
         messages = catalogues(SYSTEM)
         yield "catalogues a to f, development", [item for item in messages if item.group[0].lower() < "g"]

@@ -15,7 +15,8 @@ from data_prep.common.variety_lexicon import Entry, entries, rows
 PAIRS = ("vocabulary", "spelling", "expressions")
 #: words, with their hyphens, and the marks that end a sentence or a clause.
 TOKEN = re.compile(r"\w[\w‑-]*|[.!?…:\n,;()—–]")
-_END, _CLAUSE = frozenset(".!?…:\n"), frozenset(",;()—–")
+#: a dash begins speech: "— Me dá um copo."
+_END, _CLAUSE = frozenset(".!?…:\n—–"), frozenset(",;()")
 _NO_GERUND = frozenset(
     "quando segundo mundo fundo profundo comando bando brando contrabando mando lindo vindo bem-vindo benvindo findo "
     "fernando orlando armando bernardo nando raimundo edmundo sigismundo facundo fecundo segundo-o imundo oriundo "
@@ -36,6 +37,9 @@ _NO_INFINITIVE = frozenset(
 )
 _INFINITIVE = re.compile(r"^\w{2,}[aei]r$|^(ir|pôr|compor|propor|dispor|expor|supor|impor|ver|ler|ser|ter|dar)$")
 _INFINITIVE_CLITIC = re.compile(r"^\w+(ar|er|ir|or)-(me|te|se|lhe|lhes|nos)$|^\w+[áêêíô]-l[oa]s?$|^\w*i-l[oa]s?$")
+#: third person, and nouns of that form
+_PRETERITE = re.compile(r"^\w{3,}(?:ou|[aei]ram|iu)$|^\w{2,}(?:ec|end|rr|v|b|met|olh)eu$")
+_NO_PRETERITE = frozenset("moscou caribou bissau pariu".split())
 _CLITIC = re.compile(r"-(?:me|te|se|lhe|lhes|nos|[lnm]?[oa]s?|lhos?|lhas?|ei|á|ão|ia|iam)$")
 MOST = 200_000  # chunks kept; the cache starts anew at that many, between two texts
 
@@ -176,4 +180,6 @@ class Words(dict):
             return "N"
         if _INFINITIVE.match(token):
             return "I"
+        if _PRETERITE.match(token) and token not in _NO_PRETERITE:
+            return "Z"
         return "H" if host != token else "N"

@@ -75,7 +75,7 @@ def grammar(text, letters, places):
 
 
 def texts(kind: str) -> list[str]:
-    labelled = ours("dev") + ours("heldout")
+    labelled = [item for part in ("dev", "heldout", "natural_dev", "natural_heldout") for item in ours(part)]
     if kind == "labelled":
         return [item.text for item in labelled] + [item.text for item in together(labelled, 5)]
     if kind == "other":

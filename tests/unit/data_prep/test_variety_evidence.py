@@ -40,6 +40,9 @@ GRAMMAR = {
     "start_gerund": "Carregando o programa...",
     "precisar_infinitive": "Você precisa levar água.",
     "precisar_de_infinitive": "Ele precisa de levar água.",
+    "se_preterite": "O poeta nasceu em 1902 e se tornou famoso.",
+    "clause_proclisis": "Senta aí e me conta tudo.",
+    "subject_proclisis": "O médico me deu alta.",
 }
 
 
@@ -86,6 +89,10 @@ def test_grammar(rule):
         ("contacte-nos", PORTUGUESE),
         ("dir-te-ei", PORTUGUESE),
         ("compraste", PORTUGUESE),
+        ("soubesses", PORTUGUESE),
+        ("cantavas", PORTUGUESE),
+        ("cantarás", PORTUGUESE),
+        ("vou-te", PORTUGUESE),
     ],
 )
 def test_one_word(word, variety):
@@ -106,6 +113,11 @@ def test_one_word(word, variety):
         "Está a par do assunto.",
         "Dirigiu a empresa durante dez anos.",
         "A facção recebeu um impacto compacto.",
+        "Não sabe se chegou, e perguntou se partiram.",
+        "Disse que o poeta nasceu ali e se tornou famoso.",
+        "O homem que o médico me mostrou.",
+        "Interesses, classes, oitavas, escravas e atrás.",
+        "Tirou a tampa e apertou o parafuso.",
         "Pokémon",
         "",
         "12345 -- !!!",
@@ -182,16 +194,21 @@ def test_explanations_name_the_other_variety():
     assert "autocarro" in piece.explanation and PORTUGUESE in piece.explanation
 
 
-def test_targets_on_development_sentences():
-    """Precision 0.97 and false alarms under 1 % (issue 6); docs/variety.md says where recall stands."""
-    f = figures(ours("dev"))
+@pytest.mark.parametrize("part", ["dev", "natural_dev", "heldout", "natural_heldout"])
+def test_targets(part):
+    """Precision 0.97 and false alarms under 1 % (issue 6); recall 0.80 where another author wrote what we never read.
+
+    docs/variety.md says where recall stands on text that nobody wrote to show a variety.
+    """
+    f = figures(ours(part))
     assert f["precision"] >= 0.97 and f["false_alarms"] < 0.01
-    assert min(f["pt-PT"], f["pt-BR"]) >= 80 and f["both"] >= 40
+    assert f["recall"] >= (0.8 if part != "dev" else 0.65)
+    assert min(f["pt-PT"], f["pt-BR"]) >= 80
 
 
-def test_at_least_400_labelled_sentences_none_twice():
-    items = ours("dev") + ours("heldout")
-    assert len(items) >= 400 and len({item.text for item in items}) == len(items)
+def test_labelled_sentences_none_twice():
+    items = [item for part in ("dev", "heldout", "natural_dev", "natural_heldout") for item in ours(part)]
+    assert len(items) >= 1000 and len({item.text for item in items}) == len(items)
     assert {item.variety for item in items} == {PORTUGUESE, BRAZILIAN, "both"}
 
 
