@@ -10,6 +10,7 @@ HELP = """Makes the data sets of the paper's section 5.1 (docs/data_prep.md).
 
   amalia-data NAME run [key=value ...]      from source to shards; the same command again goes on after a kill
   amalia-data NAME status [key=value ...]   how far it is: done, dropped by reason, calls, tokens, cost, time left
+  amalia-data NAME --help                   what it makes, and its settings with their defaults
 
   run executor=slurm executor.partition=...   arrays that depend on each other, instead of this machine
   run limit=100 executor.workers=2            the first 100 records, two processes
@@ -36,6 +37,11 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if words[0] in COMMANDS:
             return importlib.import_module(COMMANDS[words[0]]).main(words[1:])
+        if {"-h", "--help"} & set(words[1:]):
+            from data_prep.usage import usage
+
+            print(usage(words[0]), end="")
+            return 0
         if len(words) < 2 or words[1] not in ("run", "status"):
             raise ValueError(f"what should be done with {words[0]}? write `amalia-data {words[0]} run` or `... status`")
         return (run if words[1] == "run" else status)(words[0], words[2:])
