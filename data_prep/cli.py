@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from pathlib import Path
@@ -16,12 +17,16 @@ HELP = """Makes the data sets of the paper's section 5.1 (docs/data_prep.md).
   run limit=100 executor.workers=2            the first 100 records, two processes
 
   amalia-data variety FILE                    pt-PT or pt-BR, line by line, with the evidence
+  amalia-data translation-report RUN_DIR      what a translation run did: samples, guards, models, examples
 
 names: {names}
 """
 
 #: `amalia-data WORD ...` that is no data set -> the module whose main(words) does it.
-COMMANDS: dict[str, str] = {"variety": "data_prep.common.variety_command"}
+COMMANDS: dict[str, str] = {
+    "variety": "data_prep.common.variety_command",
+    "translation-report": "data_prep.translate.report",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
             print(usage(words[0]), end="")
             return 0
         if len(words) < 2 or words[1] not in ("run", "status"):
-            raise ValueError(f"what should be done with {words[0]}? write `amalia-data {words[0]} run` or `... status`")
+            raise ValueError(_what_is_meant(words[0]))
         return (run if words[1] == "run" else status)(words[0], words[2:])
     except ValueError as error:
         return _failed(error, 2)
@@ -51,6 +56,16 @@ def main(argv: list[str] | None = None) -> int:
         return _failed(error, 1)
     except KeyboardInterrupt:
         return _failed("interrupted; the same command goes on from here", 130)
+
+
+def _what_is_meant(word: str) -> str:
+    from data_prep.config import names
+
+    known = [*names(), *COMMANDS]
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if word not in known and near:
+        return f"there is no {word}: did you mean `amalia-data {near[0]}`?"
+    return f"what should be done with {word}? write `amalia-data {word} run`, `... status` or `... --help`"
 
 
 def run(name: str, overrides: list[str]) -> int:
