@@ -85,6 +85,7 @@ def run_pipeline(conf) -> int:
     from data_prep.common.engine.loading import load_stages
     from data_prep.common.engine.progress import report_lines
     from data_prep.common.reachable import silent_servers
+    from data_prep.common.routes import unpinned_models
 
     out = Path(conf.out).absolute()
     folder, commit = RunFolder(conf), pipeline_commit()
@@ -93,6 +94,8 @@ def run_pipeline(conf) -> int:
     if finished_report(out, begun["id"]) is None:
         if begun["commit"] != commit:
             _say(f"going on with other code: begun at {begun['commit'][:12]}, now {commit[:12]}; samples say which")
+        for line in unpinned_models(conf.models) if conf.get("models") else ():
+            _say(line)
         if conf.executor.name == "slurm":
             submit_slurm(conf, stages, commit, _say)
             print(f"see `amalia-data {conf.name} status`")
