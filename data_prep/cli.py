@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from pathlib import Path
@@ -10,17 +11,22 @@ HELP = """Makes the data sets of the paper's section 5.1 (docs/data_prep.md).
 
   amalia-data NAME run [key=value ...]      from source to shards; the same command again goes on after a kill
   amalia-data NAME status [key=value ...]   how far it is: done, dropped by reason, calls, tokens, cost, time left
+  amalia-data NAME --help                   what it makes, and its settings with their defaults
 
   run executor=slurm executor.partition=...   arrays that depend on each other, instead of this machine
   run limit=100 executor.workers=2            the first 100 records, two processes
 
   amalia-data variety FILE                    pt-PT or pt-BR, line by line, with the evidence
+  amalia-data translation-report RUN_DIR      what a translation run did: samples, guards, models, examples
 
 names: {names}
 """
 
 #: `amalia-data WORD ...` that is no data set -> the module whose main(words) does it.
-COMMANDS: dict[str, str] = {"variety": "data_prep.common.variety_command"}
+COMMANDS: dict[str, str] = {
+    "variety": "data_prep.common.variety_command",
+    "translation-report": "data_prep.translate.report",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,8 +42,13 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if words[0] in COMMANDS:
             return importlib.import_module(COMMANDS[words[0]]).main(words[1:])
+        if {"-h", "--help"} & set(words[1:]):
+            from data_prep.usage import usage
+
+            print(usage(words[0]), end="")
+            return 0
         if len(words) < 2 or words[1] not in ("run", "status"):
-            raise ValueError(f"what should be done with {words[0]}? write `amalia-data {words[0]} run` or `... status`")
+            raise ValueError(_what_is_meant(words[0]))
         return (run if words[1] == "run" else status)(words[0], words[2:])
     except ValueError as error:
         return _failed(error, 2)
@@ -45,6 +56,16 @@ def main(argv: list[str] | None = None) -> int:
         return _failed(error, 1)
     except KeyboardInterrupt:
         return _failed("interrupted; the same command goes on from here", 130)
+
+
+def _what_is_meant(word: str) -> str:
+    from data_prep.config import names
+
+    known = [*names(), *COMMANDS]
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if word not in known and near:
+        return f"there is no {word}: did you mean `amalia-data {near[0]}`?"
+    return f"what should be done with {word}? write `amalia-data {word} run`, `... status` or `... --help`"
 
 
 def run(name: str, overrides: list[str]) -> int:
@@ -64,6 +85,7 @@ def run_pipeline(conf) -> int:
     from data_prep.common.engine.loading import load_stages
     from data_prep.common.engine.progress import report_lines
     from data_prep.common.reachable import silent_servers
+    from data_prep.common.routes import unpinned_models
 
     out = Path(conf.out).absolute()
     folder, commit = RunFolder(conf), pipeline_commit()
@@ -72,6 +94,8 @@ def run_pipeline(conf) -> int:
     if finished_report(out, begun["id"]) is None:
         if begun["commit"] != commit:
             _say(f"going on with other code: begun at {begun['commit'][:12]}, now {commit[:12]}; samples say which")
+        for line in unpinned_models(conf.models) if conf.get("models") else ():
+            _say(line)
         if conf.executor.name == "slurm":
             submit_slurm(conf, stages, commit, _say)
             print(f"see `amalia-data {conf.name} status`")

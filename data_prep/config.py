@@ -6,7 +6,7 @@ import difflib
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def _composed(name: str, overrides: list[str]) -> Any:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return hydra_compose(name, overrides=overrides)
     except HydraException as error:
-        raise ValueError(_one_line(error, name)) from error
+        raise ValueError(one_line(error, f"conf/data_prep/{name}.yaml", lambda: _composed(name, []))) from error
 
 
 def checked(conf: Any, library: Any) -> Any:
@@ -70,16 +70,18 @@ def _without_plugins() -> None:
         sys.modules["hydra_plugins"].__path__ = []
 
 
-def _one_line(error: Exception, name: str) -> str:
-    """Hydra's error without its search path; for an unknown key the nearest one there is."""
+def one_line(error: Exception, file: str, known: Callable[[], Any]) -> str:
+    """Hydra's or OmegaConf's error without its search path; for an unknown key the nearest one of `known()`, the values
+    that there are. file: where they are written.
+    """
     text = " ".join(str(error.__cause__ or error).split()).partition(" Config search path")[0]
-    if not (unknown := re.match(r"Key '(\w+)' is not in struct full_key: (\S+)", text)):
+    if not (unknown := re.match(r"Key '([^']+)' is not in struct full_key: (\S+)", text)):
         return text
     from omegaconf import OmegaConf
 
-    known = list(_dotted(OmegaConf.to_container(_composed(name, []), throw_on_missing=False)))
-    near = difflib.get_close_matches(unknown[2], known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"see conf/data_prep/{name}.yaml"
+    keys = list(_dotted(OmegaConf.to_container(known(), throw_on_missing=False)))
+    near = difflib.get_close_matches(unknown[2], keys, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"see {file}"
     return f"unknown config key {unknown[2]!r}: {hint}"
 
 

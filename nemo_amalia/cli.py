@@ -114,6 +114,19 @@ def libraries_to(log: Path):
             os.close(descriptor)
 
 
+@contextlib.contextmanager
+def megatron_loaded(log: Path):
+    """As libraries_to, with Megatron ready inside; a line on stderr says what is waited for."""
+    from nemo_amalia.training.console import announce_loading
+
+    announce_loading()
+    with libraries_to(log):
+        from nemo_amalia.platform import prepare
+
+        prepare()
+        yield
+
+
 def log_beside(out: Path) -> Path:
     """runs/x/base -> runs/x/base.log. Raises ValueError where that cannot be written."""
     log = out.with_name(out.name + ".log")
@@ -136,10 +149,7 @@ def run_import(arguments: argparse.Namespace) -> int:
     for option, holds in (("hf", "a LLaVA-NeXT model"), ("vision", "a SigLIP model"), ("llm", "a Llama model")):
         if getattr(arguments, option) is not None:
             check_hf_folder(getattr(arguments, option), f"--{option}", holds)
-    with libraries_to(log_beside(arguments.out)):
-        from nemo_amalia.platform import prepare
-
-        prepare()
+    with megatron_loaded(log_beside(arguments.out)):
         from nemo_amalia.bridge.import_hf import import_checkpoint
 
         import_checkpoint(
@@ -157,10 +167,7 @@ def run_import(arguments: argparse.Namespace) -> int:
 
 def run_export(arguments: argparse.Namespace) -> int:
     """amalia export."""
-    with libraries_to(log_beside(arguments.out)):
-        from nemo_amalia.platform import prepare
-
-        prepare()
+    with megatron_loaded(log_beside(arguments.out)):
         from nemo_amalia.bridge.export_hf import export_checkpoint
 
         export_checkpoint(arguments.checkpoint, arguments.out)
@@ -215,11 +222,8 @@ def _without_gpu(arguments: argparse.Namespace) -> Path:
     """Ready Megatron on the CPU platform, also where there is a GPU; returns where the libraries' output went."""
     log = Path(tempfile.gettempdir()) / f"amalia-{arguments.command}-{os.getpid()}.log"
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    with libraries_to(log):
-        from nemo_amalia.platform import prepare
-
-        prepare()
-    return log
+    with megatron_loaded(log):
+        return log
 
 
 def run_plan(arguments: argparse.Namespace) -> int:
@@ -233,10 +237,13 @@ def run_dryrun(arguments: argparse.Namespace) -> int:
     """amalia dryrun."""
     from nemo_amalia.cluster.commands import dryrun_command
     from nemo_amalia.cluster.ranks import parse_ranks
-    from nemo_amalia.cluster.request import settled
+    from nemo_amalia.cluster.request import checked, model_of
+    from nemo_amalia.training.console import announce_loading
 
-    run, shape, world = settled(arguments.overrides, arguments.world_size)
+    run, world = checked(arguments.overrides, arguments.world_size)
     ranks = parse_ranks(arguments.rank, run, world)
+    announce_loading()
+    shape = model_of(run, world)
     return dryrun_command(run, shape, world, ranks, arguments.jobs, _without_gpu(arguments))
 
 

@@ -7,12 +7,13 @@ servers, and a laptop and a cluster differ in one file.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 SCHEMA_MODES = ("native", "prompt")
 IMAGE_MODES = ("base64", "file")
+MOVING = ("unpinned", "main", "master", "latest", "")  # versions that name no revision, or another one tomorrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A role's model. version: a revision that never moves, part of the cache's key and of each sample's provenance.
+    """A role's model. version: a revision that never moves, part of the cache's key and of each sample's provenance;
+    one of MOVING where nobody has said it, which a run then says.
     extra: fields of the request's body that this model wants (top_p, chat_template_kwargs). reasks: how often an answer
     that its schema refuses is asked again."""
 
@@ -108,6 +110,20 @@ class Routes:
                 f"no model has the role {role!r}; roles: {sorted(self.roles)}. Add it in conf/data_prep/models/"
             )
         return self.roles[role]
+
+
+def unpinned_models(models: Mapping[str, Any]) -> Iterator[str]:
+    """A line that names the models of a configuration's `models` without a revision, and what to do; none without."""
+    found: dict[str, list[str]] = {}
+    for role, route in sorted(models["roles"].items()):
+        if str(route["version"]) in MOVING:
+            found.setdefault(f"{route['model']}@{route['version']}", []).append(role)
+    if found:
+        named = ", ".join(f"{model} ({', '.join(roles)})" for model, roles in found.items())
+        yield (
+            f"not pinned to a revision, and the provenance of every sample will say so: {named}; give the commit that "
+            f"the server serves, as models.roles.{next(iter(found.values()))[0]}.version=COMMIT"
+        )
 
 
 def routes_from(config: Mapping[str, Any]) -> Routes:

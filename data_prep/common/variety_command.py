@@ -6,10 +6,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from data_prep.common.variety import BRAZILIAN, CONFIG, Verdict
 from data_prep.common.variety_second import Decision, VarietyFilter
+from data_prep.config import one_line
 
 BATCH = 256  # lines between two questions to the classifier
 MARKS = {True: "^", False: "~"}  # pt-BR, pt-PT
@@ -18,8 +19,9 @@ MARKS = {True: "^", False: "~"}  # pt-BR, pt-PT
 def main(words: list[str]) -> int:
     """Prints a verdict for each line of a text or .jsonl file; returns 0. ValueError on a missing file or key."""
     options = _parser().parse_intermixed_args(words)
+    file, overrides = _file_of(options.words)
     counts: Counter = Counter()
-    for number, text, decision in decisions(options.file, options.field, _filter(options.set)):
+    for number, text, decision in decisions(file, options.field, _filter(overrides)):
         counts[decision.verdict.variety if decision.keep else decision.reason] += 1
         if options.jsonl:
             print(json.dumps(record(number, text, decision), ensure_ascii=False))
@@ -32,26 +34,52 @@ def main(words: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("amalia-data variety", description=__doc__)
-    parser.add_argument("file", help="text, one a line, or .jsonl; - reads the standard input")
+    usage = "amalia-data variety FILE [--jsonl] [--field KEY] [--dropped] [key=value ...]"
+    parser = argparse.ArgumentParser("amalia-data variety", usage=usage, description=__doc__)
+    what = "FILE: text, one a line, or .jsonl; - reads the standard input. key=value: of conf/data_prep/variety.yaml"
+    parser.add_argument("words", metavar="FILE key=value", nargs="*", help=f"{what}, as classifier.model=FOLDER")
     parser.add_argument("--jsonl", action="store_true", help="a JSON object a line, for programs")
-    parser.add_argument("--field", default="text", help="key of the text in a .jsonl file")
+    parser.add_argument("--field", default="text", metavar="KEY", help="key of the text in a .jsonl file")
     parser.add_argument("--dropped", action="store_true", help="show only the lines that the filter drops")
-    parser.add_argument("set", nargs="*", help="key=value of conf/data_prep/variety.yaml, as classifier.model=FOLDER")
     return parser
 
 
+def _file_of(words: list[str]) -> tuple[str, list[str]]:
+    """(file, settings), in any order. Raises ValueError where there is not one file."""
+    files = [word for word in words if "=" not in word or Path(word).is_file()]
+    if len(files) != 1:
+        seen = f"{len(files)} files ({', '.join(files)})" if files else "no file"
+        raise ValueError(f"{seen}: write `amalia-data variety FILE [key=value ...]`, one FILE; - is the standard input")
+    return files[0], [word for word in words if word not in files]
+
+
 def _filter(overrides: list[str]) -> VarietyFilter:
+    import yaml
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     conf = OmegaConf.load(CONFIG)
     OmegaConf.set_struct(conf, True)
     try:
-        return VarietyFilter.of(OmegaConf.merge(conf, OmegaConf.from_dotlist(overrides)))
+        given = OmegaConf.from_dotlist(overrides)
+        merged = OmegaConf.merge(conf, given)
     except OmegaConfBaseException as error:
-        said = str(error).split("\n")[0]
-        raise ValueError(f"{' '.join(overrides)}: {said}; see conf/data_prep/variety.yaml") from None
+        raise ValueError(one_line(error, "conf/data_prep/variety.yaml", lambda: conf)) from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{' '.join(overrides)}: {' '.join(str(error).split())}; expected key=value") from None
+    _check_kinds(OmegaConf.to_container(conf), OmegaConf.to_container(given))
+    return VarietyFilter.of(merged)
+
+
+def _check_kinds(defaults: dict[str, Any], given: dict[str, Any], prefix: str = "") -> None:
+    """Raises ValueError for a value of another kind than the default's: text for a number, a value for a section."""
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "settings below it"}
+    for key, value in given.items():
+        kind = type(defaults[key])
+        if kind is dict and isinstance(value, dict):
+            _check_kinds(defaults[key], value, f"{prefix}{key}.")
+        elif kind in kinds and type(value) is not kind and not (kind is float and type(value) is int):
+            raise ValueError(f"{prefix}{key}={value}: expected {kinds[kind]}, as in conf/data_prep/variety.yaml")
 
 
 def decisions(file: str, field: str, keeps: VarietyFilter) -> Iterator[tuple[int, str, Decision]]:

@@ -1,6 +1,6 @@
 """What a translation run did: a line of JSON a sample while it runs, and the page that sums them up.
 
-    python -m data_prep.translate.report RUN_DIR
+    amalia-data translation-report RUN_DIR
 
 Lines are found again by the sample's key, so that a run that was killed and went on counts no sample twice.
 """
@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -87,7 +86,10 @@ def read(run_dir: str | Path) -> list[dict[str, Any]]:
             if one["key"] not in latest or one["at"] >= latest[one["key"]]["at"]:
                 latest[one["key"]] = one
     if not latest:
-        raise ValueError(f"{run_dir} has no {FOLDER} folder with records: is it the run_dir of a translation?")
+        raise ValueError(
+            f"{run_dir} has no {FOLDER} folder with records: give the run_dir of `amalia-data translate run`, "
+            "runs/data_prep/translate by default, and not its shards"
+        )
     return [latest[key] for key in sorted(latest)]
 
 
@@ -121,20 +123,15 @@ def page(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def main(words: list[str]) -> int:
-    """Prints the page of a run."""
+    """Prints the page of a run; returns 0. ValueError where there is no run."""
+    if {"-h", "--help"} & set(words):
+        print(__doc__.strip())
+        return 0
     if len(words) != 1:
-        raise ValueError("which run? write `python -m data_prep.translate.report RUN_DIR`")
+        raise ValueError("which run? write `amalia-data translation-report RUN_DIR`")
     print(page(read(words[0])), end="")
     return 0
 
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())[:200]
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)

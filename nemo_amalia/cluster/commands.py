@@ -7,9 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from nemo_amalia.cluster.known_warnings import silence_known_warnings
 from nemo_amalia.cluster.request import check_plannable, checked, model_of, pack_lengths, requested, world_of
 from nemo_amalia.cluster.shape import ModelShape, shape_of
 from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.training.console import announce_loading
 
 
 def plan_command(arguments: argparse.Namespace, ready: Callable[[], object]) -> int:
@@ -20,6 +22,8 @@ def plan_command(arguments: argparse.Namespace, ready: Callable[[], object]) -> 
     run, world = checked(arguments.overrides, arguments.world_size)
     check_plannable(run)
     packs = _packs(arguments, run)
+    announce_loading()
+    silence_known_warnings()
     shape = model_of(run, world)
     ready()
     from nemo_amalia.cluster.architecture import provider_of
@@ -56,12 +60,10 @@ def dryrun_command(
     run: RunConfig, shape: ModelShape, world: int, ranks: Sequence[int], jobs: int | None, log: Path
 ) -> int:
     """Run the ranks and print the table; exit code 1 where one failed, its error on top. Megatron is ready by then."""
-    import logging
-
     from nemo_amalia.cluster.architecture import provider_of
     from nemo_amalia.cluster.dryrun import failures, run_ranks, table
 
-    logging.disable(logging.CRITICAL)
+    silence_known_warnings()
     results = run_ranks(run, provider_of(run), ranks, world, log, jobs)
     wrong = failures(results)
     if wrong:

@@ -70,7 +70,7 @@ def write_shards(
     try:
         totals = Totals()
         report = _write_tars(samples, work, target, samples_per_shard, totals)
-        _write_manifest(work)
+        write_manifest(work)
         prepare_folder(work)
         totals.write(work)
         if target.exists():
@@ -111,11 +111,14 @@ def _write_tars(
     return ShardReport(target, len(keys), images, len(shards), size)
 
 
-def _write_manifest(folder: Path) -> None:
-    with open(folder / MANIFEST, "w") as lines:
+def write_manifest(folder: Path) -> None:
+    """A line for each shard as it is now: name, bytes, sha256. Whole or not at all."""
+    partial = folder / f".{MANIFEST}.{os.getpid()}"
+    with open(partial, "w") as lines:
         for shard in sorted(folder.glob("*.tar")):
             line = {"shard": shard.name, "bytes": shard.stat().st_size, "sha256": sha256_of(shard)}
             lines.write(json.dumps(line) + "\n")
+    partial.replace(folder / MANIFEST)
 
 
 def sha256_of(path: Path) -> str:

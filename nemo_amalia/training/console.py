@@ -6,9 +6,12 @@ Slurm) the lines go to the rank's own stdout.
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 CONSOLE_VARIABLE = "AMALIA_CONSOLE"
+
+LOADING = "loading PyTorch and Megatron: 10 to 50 s"  # alone, or beside other work: docs/planning.md
 
 _voice: int | None = None  # the descriptor that was stdout
 
@@ -20,6 +23,12 @@ def keep_stdout() -> None:
         sys.stdout.flush()
         _voice = os.dup(1)
         os.dup2(2, 1)
+
+
+@cache
+def announce_loading() -> None:
+    """One line on stderr, once, before imports that take so long that a person wonders; stdout has results alone."""
+    print(LOADING, file=sys.stderr, flush=True)
 
 
 class Console:

@@ -16,7 +16,7 @@ from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validate import model_ranks, validate
 from nemo_amalia.data.parent import end_with_parent
 from nemo_amalia.data.shards import check_folder
-from nemo_amalia.training.console import CONSOLE_VARIABLE
+from nemo_amalia.training.console import CONSOLE_VARIABLE, announce_loading
 from nemo_amalia.training.data_position import check_position, resumed_step
 from nemo_amalia.training.epochs import settle_steps
 from nemo_amalia.training.job_environment import restart_patience
@@ -79,6 +79,7 @@ def start_ranks(run: RunConfig, ranks: int, module: str, overrides: list[str]) -
     # torch.compile would ask for the CUDA driver in every rank; there is none to ask where there is no GPU.
     if not _gpus():
         environment["TORCHDYNAMO_DISABLE"] = "1"
+    announce_loading()
     with open(logs / "torchrun.log", "ab") as log:
         # SIGTERM: torchrun passes it on, and the ranks save a checkpoint.
         stop = partial(end_with_parent, signal.SIGTERM)

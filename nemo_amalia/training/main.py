@@ -13,7 +13,7 @@ from nemo_amalia.config.compose import CONF, check_overrides, register_schema, t
 from nemo_amalia.config.validate import validate
 from nemo_amalia.data.parent import end_with_parent
 from nemo_amalia.platform import prepare
-from nemo_amalia.training.console import CONSOLE_VARIABLE, Console, keep_stdout
+from nemo_amalia.training.console import CONSOLE_VARIABLE, Console, announce_loading, keep_stdout
 from nemo_amalia.training.ending import STOPPED, code_of, let_the_culprit_speak, stop_on_usr1
 from nemo_amalia.training.job_environment import restart_patience, slurm_environment
 from nemo_amalia.training.launch import check_inputs
@@ -63,6 +63,8 @@ def main(work=train_rank, settle=None) -> None:
     keep_stdout()
     slurm_environment()
     check_overrides([word for word in sys.argv[1:] if not word.startswith("-")])
+    if CONSOLE_VARIABLE not in os.environ and int(os.environ.get("RANK", 0)) == 0:  # else the launcher has said it
+        announce_loading()
     prepare()
     from nemo.core.config import hydra_runner
 

@@ -1,11 +1,15 @@
 """`amalia plan` and `amalia dryrun` against each other, and both against ranks that really are."""
 
 import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from launcher import launch
+
+from nemo_amalia.training.console import LOADING
 
 LAYOUTS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "parallel").glob("gpus*.yaml"))
 STAGE_OF_WORLD = {8: "alignment", 64: "dpo", 128: "sft"}
@@ -93,6 +97,17 @@ def bounded(overrides: list[str]) -> tuple[float, float]:
 def test_a_job_of_128_is_dry_run_in_3_minutes_and_6_gb():
     ((seconds, gigabytes),) = launch(bounded, 1, {"overrides": ["stage=sft", "parallel=gpus128_node4"]}, timeout=400)
     assert seconds < 180 and 2 * gigabytes < 6  # two processes at a time
+
+
+@pytest.mark.parametrize(
+    ("command", "begins"), [(["plan"], "stage sft: 128 x H100"), (["dryrun", "--rank", "0"], " rank ")]
+)
+def test_the_page_comes_alone_after_a_line_that_says_what_is_waited_for(command, begins):
+    paper = ["stage=sft", "parallel=gpus128_node8", "cluster=dgx_h100"]
+    words = [sys.executable, "-m", "nemo_amalia.cli", *command, *paper]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.startswith(begins)
+    assert done.stderr.splitlines() == [LOADING]
 
 
 def wrong_width(overrides: list[str]) -> tuple[int, str]:

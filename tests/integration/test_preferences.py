@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import subprocess
 import sys
 
@@ -118,10 +119,11 @@ def test_a_reference_of_another_start_or_of_other_data_is_refused_before_a_rank_
 
 @pytest.mark.slow
 def test_the_two_commands(folder):
-    """`amalia reference`, then `amalia train stage=dpo`, as a user gives them."""
+    """`amalia train stage=dpo` names the `amalia reference` to paste, and then trains with what that made."""
     file = folder / "mine.parquet"
-    words = ["--checkpoint", folder / "checkpoint", "--data", folder / "pairs", "--out", file, *COMMON]
-    made = amalia("reference", *words)
+    lacks = train(folder, "run", f"stage.reference_file={file}")
+    assert lacks.returncode == 2 and f"there is no reference file {file}: make it with `" in lacks.stderr
+    made = amalia(*shlex.split(lacks.stderr.split("`")[1])[1:])
     assert made.returncode == 0 and f"{PAIRS} pairs in {file}" in made.stdout, made.stdout + made.stderr
     done = train(folder, "run", "logging.interval=3", f"stage.reference_file={file}")
     assert done.returncode == 0, done.stdout + done.stderr

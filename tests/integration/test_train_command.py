@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from launcher import launch
 
+from nemo_amalia.training.console import LOADING
+
 
 def prepare_inputs(folder):
     from pathlib import Path
@@ -51,12 +53,14 @@ def test_two_ranks_train_and_say_so(folder):
     lines = done.stdout.splitlines()
     assert lines[0] == "[sft] started; 2 steps" and len(lines) == 3
     assert lines[2].startswith("[sft] step     2/2  loss ")
+    assert done.stderr.splitlines() == [LOADING]  # once, of the launcher, for two ranks
     metrics = [json.loads(line) for line in (folder / "good" / "metrics.jsonl").read_text().splitlines()]
     assert [m["step"] for m in metrics] == [1, 2] and all(0 < m["pack_fill"] <= 1 for m in metrics)
     assert list((folder / "good" / "tensorboard").glob("events.*"))
     assert (folder / "good" / "checkpoints" / "hf" / "tokenizer.json").is_file()
     longer = train(folder, "data", "good", 9)  # what Bridge saved is what is compared, before a rank starts
-    assert longer.returncode == 2 and "goes on after step 2 of a run with stage.train_steps=2 (now 9)" in longer.stderr
+    assert longer.returncode == 2 and LOADING not in longer.stderr
+    assert "goes on after step 2 of a run with stage.train_steps=2 (now 9)" in longer.stderr
 
 
 @pytest.mark.slow

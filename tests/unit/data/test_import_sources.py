@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import pytest
 from chatml import picture
 from imports import SOURCES, run
 from sources import chat, llava_source, turns, write_json, write_parquet
+from tiny_shards import conversations
 
 from nemo_amalia import cli
 from nemo_amalia.data.cookers import cook_conversation, cook_preference
 from nemo_amalia.data.import_folder import manifest
 from nemo_amalia.data.loader import build_loader
-from nemo_amalia.data.shards import check_folder
+from nemo_amalia.data.shards import check_folder, write_shards
 
 
 def records(folder):
@@ -197,4 +199,25 @@ def test_verify_names_what_differs(tmp_path, capsys):
     ):
         assert fault in error
     assert cli.main(["data", "verify", str(tmp_path)]) == 2
-    assert "has no finished shard" in capsys.readouterr().err
+    assert "holds no shard (*.tar)" in capsys.readouterr().err
+
+
+def test_verify_of_shards_without_a_manifest_says_how_to_get_one(tmp_path, capsys):
+    folder, copy = tmp_path / "out", tmp_path / "copy"
+    write_shards(conversations(7), folder, samples_per_shard=3)
+    verify = ["data", "verify", str(folder)]
+    assert cli.main(verify) == 0  # write_shards adds one
+    (folder / "manifest.jsonl").unlink()
+    assert cli.main(verify) == 2
+    error = capsys.readouterr().err
+    assert "has 3 shards and no manifest.jsonl with their checksums" in error and error.count("\n") == 1
+    assert f"`amalia data verify {folder} --write` records them" in error
+    assert cli.main([*verify, "--write"]) == 0 and "checksums of 3 shards as they are now" in capsys.readouterr().out
+    shutil.copytree(folder, copy)
+    assert cli.main(verify) == 0 and cli.main([*verify[:2], str(copy)]) == 0
+    (copy / "shard-000001.tar").write_bytes(b"torn")
+    assert cli.main([*verify[:2], str(copy)]) == 2 and "shard-000001.tar (4 bytes" in capsys.readouterr().err
+    assert cli.main([*verify, "--write"]) == 2 and "has a manifest.jsonl already" in capsys.readouterr().err
+    (copy / "manifest.jsonl").unlink()
+    (copy / "import.json").touch()  # of an import that was killed before its first shard was finished
+    assert cli.main([*verify[:2], str(copy), "--write"]) == 2 and "import that has not ended" in capsys.readouterr().err

@@ -15,6 +15,10 @@ from data_prep.config import compose, names
     [
         (["base_tex", "run"], "no data set is called 'base_tex': did you mean base_text?"),
         (["base_text"], "what should be done with base_text? write `amalia-data base_text run`"),
+        (
+            ["translation-reprt", "here"],
+            "there is no translation-reprt: did you mean `amalia-data translation-report`?",
+        ),
         (["base_text", "run", "fast"], "'fast' is not an override: write key=value"),
         (["base_text", "run", "shortst=3"], "unknown config key 'shortst': did you mean shortest?"),
         (["base_text", "run", "texts.pat=3"], "unknown config key 'texts.pat': did you mean texts.path?"),

@@ -13,7 +13,7 @@ from data_prep.common import json_answers, prompts, wire
 from data_prep.common.client import _retry_after
 from data_prep.common.counters import Counters
 from data_prep.common.limits import BURST_SECONDS, Bucket
-from data_prep.common.routes import routes_from
+from data_prep.common.routes import routes_from, unpinned_models
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVER = {"url": "http://localhost:1/v1"}
@@ -23,6 +23,7 @@ ROLE = {"server": "s", "model": "m", "version": "1"}
 @pytest.mark.parametrize("path", sorted((ROOT / "conf/data_prep/models").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_models_file_is_understood(path):
     routes = routes_from(yaml.safe_load(path.read_text()))
+    assert not {"main", "master", "latest"} & {route.version for route in routes.roles.values()}  # say nothing
     assert {"translator", "editor", "captioner", "generator", "judge"} <= set(routes.roles)
 
 
@@ -183,6 +184,16 @@ def test_a_prompt_file_that_is_wrong_is_refused(tmp_path, text, message):
         prompts.load("p", tmp_path)
     with pytest.raises(ValueError, match=r"no prompt 'q' .*; there are \['p'\]"):
         prompts.load("q", tmp_path)
+
+
+def test_models_without_a_revision_are_named_with_the_setting_that_pins_them():
+    roles = {"a": {"model": "m", "version": "main"}, "b": {"model": "n", "version": "3f2a"}}
+    roles |= {"c": {"model": "o", "version": "unpinned"}, "d": {"model": "m", "version": "main"}}
+    (line,) = unpinned_models({"servers": {}, "roles": roles})
+    assert "provenance of every sample will say so: m@main (a, d), o@unpinned (c); give" in line
+    assert line.endswith("models.roles.a.version=COMMIT")
+    pinned = {role: route | {"version": "9c01"} for role, route in roles.items()}
+    assert not list(unpinned_models({"servers": {}, "roles": pinned}))
 
 
 def test_values_of_a_prompt_are_never_templates():

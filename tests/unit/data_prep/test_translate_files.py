@@ -5,6 +5,7 @@ import tarfile
 
 import pytest
 
+from data_prep import cli
 from data_prep.translate import report
 from data_prep.translate.segments import split
 from data_prep.translate.sources import read_conversations
@@ -89,9 +90,11 @@ def test_the_report_counts_a_sample_once_and_adds_up(tmp_path):
 
 def test_the_command_prints_the_page_and_names_what_it_lacks(tmp_path, capsys):
     report.Log(tmp_path).write(report.record("a", work("A red dog.", "Um cão vermelho.")))
-    assert report.main([str(tmp_path)]) == 0
+    assert cli.main(["translation-report", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("1 samples in, 1 out")
-    with pytest.raises(ValueError, match="has no translated folder"):
-        report.main([str(tmp_path / "x")])
-    with pytest.raises(ValueError, match="which run"):
-        report.main([])
+    assert cli.main(["translation-report", str(tmp_path / "x")]) == 2
+    assert "has no translated folder with records: give the run_dir of" in capsys.readouterr().err
+    assert cli.main(["translation-report"]) == 2
+    assert "which run? write `amalia-data translation-report RUN_DIR`" in capsys.readouterr().err
+    assert cli.main(["translation-report", "--help"]) == 0
+    assert "amalia-data translation-report RUN_DIR" in capsys.readouterr().out

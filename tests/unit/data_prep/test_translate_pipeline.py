@@ -65,10 +65,13 @@ def test_amalia_data_translate_run_writes_shards_that_amalia_verifies(tmp_path, 
         words = [f"data.path={tmp_path / 'in'}", "data.licence=CC0-1.0", f"run_dir={tmp_path / 'run'}", "tries=1"]
         words += [f"out={tmp_path / 'out'}", f"models.servers.local.url={double.url}"]
         assert cli.main(["translate", "run", *words]) == 0
-    assert "1 samples, 1 images, 1 shards" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "1 samples, 1 images, 1 shards" in said.out
+    assert said.err.startswith("not pinned to a revision") and "google/gemma-3-4b-it@unpinned (captioner, " in said.err
     with tarfile.open(tmp_path / "out" / "shard-000000.tar") as tar:
         provenance = json.load(tar.extractfile("a-pt.json"))["provenance"]
-    assert provenance["licence"] == "CC0-1.0" and list(provenance["models"]) == ["translator"]
+    assert provenance["licence"] == "CC0-1.0"
+    assert provenance["models"] == {"translator": ["google/gemma-3-4b-it@unpinned"]}
     assert trainer.main(["data", "verify", str(tmp_path / "out")]) == 0
     assert "1 shards" in capsys.readouterr().out
     shard = tmp_path / "out" / "shard-000000.tar"

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from data_prep import cli
 from data_prep.common.variety_command import main
 
 TEXT = "O autocarro partiu.\n\nDe fato, o ônibus\tpartiu.\nUm gato preto.\n"
@@ -59,8 +60,39 @@ def test_standard_input(monkeypatch, capsys):
 def test_settings_and_their_errors(file, capsys):
     main([str(file), "--jsonl", "lexical.brazilian_from=100"])
     assert all(json.loads(line)["keep"] for line in capsys.readouterr().out.splitlines())
-    with pytest.raises(ValueError, match="conf/data_prep/variety.yaml"):
-        main([str(file), "lexical.brasilian_from=100"])
+    main(["lexical.brazilian_from=100", str(file), "--dropped"])  # in any order
+    assert capsys.readouterr().out == "3 lines: 1 pt-PT, 2 unknown\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ["lexical.brasilian_from=9"],
+            "unknown config key 'lexical.brasilian_from': did you mean lexical.brazilian_from?",
+        ),
+        (["lexical.weights.pt_BR.strong=3"], "did you mean lexical.weights.pt-BR?"),
+        (["zzz=1"], "unknown config key 'zzz': see conf/data_prep/variety.yaml"),
+        (["lexical=3"], "lexical=3: expected settings below it, as in conf/data_prep/variety.yaml"),
+        (["agreement.certain=much"], "agreement.certain=much: expected a number"),
+        (["agreement.unknown=1"], "agreement.unknown=1: expected true or false"),
+        (["lexical.brazilian_from=[3"], "lexical.brazilian_from=[3: while parsing"),
+        (["other.txt"], "2 files (other.txt, {file}): write `amalia-data variety FILE"),
+    ],
+)
+def test_wrong_settings_are_one_line_with_the_remedy(file, words, text, capsys):
+    assert cli.main(["variety", *words, str(file)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and text.format(file=file) in said and said.count("\n") == 1
+
+
+def test_usage_and_its_error_ask_for_a_file_alone(capsys):
+    assert cli.main(["variety"]) == 2
+    assert "no file: write `amalia-data variety FILE [key=value ...]`" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--jsnl"])
+    said = capsys.readouterr().err
+    assert "usage: amalia-data variety FILE [--jsonl] [--field KEY] [--dropped] [key=value ...]" in said
 
 
 def test_a_file_that_is_not_there():
