@@ -10,7 +10,7 @@ from pathlib import Path
 HELP = """Makes the data sets of the paper's section 5.1 (docs/data_prep.md).
 
   amalia-data NAME run [key=value ...]      from source to shards; the same command again goes on after a kill
-  amalia-data NAME status [key=value ...]   how far it is: done, dropped by reason, calls, tokens, cost, time left
+  amalia-data NAME status [key=value ...]   how far it is: done, dropped by reason, calls, retries, tokens, cost
   amalia-data NAME --help                   what it makes, and its settings with their defaults
 
   run executor=slurm executor.partition=...   arrays that depend on each other, instead of this machine

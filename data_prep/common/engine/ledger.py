@@ -10,6 +10,12 @@ from typing import Any
 USAGE = ("calls", "cached", "tokens_in", "tokens_out", "cost")
 
 
+def named(counts: Mapping[str, int]) -> str:
+    """`too_short 3, blurred 1`, the most frequent first."""
+    found = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {number:,}" for name, number in found)
+
+
 @dataclass
 class StepCounts:
     """Samples of one step. added: beyond the first that one sample became; merged: into another at a barrier."""
@@ -38,18 +44,20 @@ class StepCounts:
 
     def reasons(self) -> str:
         """` (too_short 3, blurred 1)`, the most frequent first; empty where nothing was dropped."""
-        named = sorted(self.dropped.items(), key=lambda item: (-item[1], item[0]))
-        return f" ({', '.join(f'{reason} {number:,}' for reason, number in named)})" if named else ""
+        return f" ({named(self.dropped)})" if self.dropped else ""
 
 
 @dataclass
 class Ledger:
-    """What some records of a stage came to: steps in their order, model usage, and how many records and samples."""
+    """What some records of a stage came to: steps in their order, how many records and samples, model usage, and calls
+    that failed and were sent again, by cause.
+    """
 
     steps: list[StepCounts]
     records: int = 0
     samples: int = 0
     usage: Counter[str] = field(default_factory=Counter)
+    retried: Counter[str] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, names: Sequence[str]) -> Ledger:
@@ -63,6 +71,7 @@ class Ledger:
         self.records += other.records
         self.samples += other.samples
         self.usage.update(other.usage)
+        self.retried.update(other.retried)
 
     def dropped(self) -> Counter[str]:
         """Over all steps, by reason."""
@@ -71,13 +80,15 @@ class Ledger:
     def to_json(self) -> dict[str, Any]:
         """What from_json takes."""
         steps = [[s.name, s.into, s.out, s.added, s.merged, dict(s.dropped)] for s in self.steps]
-        return {"records": self.records, "samples": self.samples, "steps": steps, "usage": dict(self.usage)}
+        counts = {"records": self.records, "samples": self.samples, "steps": steps, "usage": dict(self.usage)}
+        return counts | {"retried": dict(self.retried)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Ledger:
         """Of to_json."""
         steps = [StepCounts(*step[:5], Counter(step[5])) for step in content["steps"]]
-        return cls(steps, content["records"], content["samples"], Counter(content["usage"]))
+        usage, retried = Counter(content["usage"]), Counter(content.get("retried"))  # older runs have no `retried`
+        return cls(steps, content["records"], content["samples"], usage, retried)
 
     def check(self, stage: str, records: int) -> None:
         """Raises ValueError, naming stage, step and numbers, unless `records` records became `samples` samples and

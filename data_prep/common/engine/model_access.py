@@ -38,7 +38,9 @@ class Answer(Protocol):
 
 
 class Models(Protocol):
-    """Routes by role, retries, caches. Raises ModelError when it gives up."""
+    """Routes by role, retries, caches. Raises ModelError when it gives up. One that sends calls again may have
+    `counters`: by role what has `retried`, the number of those calls by cause.
+    """
 
     async def ask(self, request: Any) -> Any:
         """One answer to one request."""
@@ -65,6 +67,26 @@ class Meter:
         if request.prompt:
             self._prompts.add(request.prompt)
         return answer
+
+
+class Retries:
+    """The calls of a task that a client sent again, by cause: each is under way until it is taken, once, with the record
+    that is stored next. Of a server that is away no record is ever stored.
+    """
+
+    def __init__(self, models: Models | None) -> None:
+        self._by_role = getattr(models, "counters", {})
+        self._taken: Counter[str] = Counter()
+
+    def under_way(self) -> Counter[str]:
+        """Those that no stored record has."""
+        return sum((counts.retried for counts in self._by_role.values()), Counter()) - self._taken
+
+    def take(self) -> Counter[str]:
+        """Those under way, which are so no more."""
+        taken = self.under_way()
+        self._taken += taken
+        return taken
 
 
 def open_models(module: Any, conf: Any) -> Models | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.common.engine.folder import RunFolder, StageFolder, chunk_ledger
-from data_prep.common.engine.ledger import Ledger
+from data_prep.common.engine.ledger import Ledger, named
 from data_prep.common.engine.steps import Stage
 
 SILENT_SECONDS = 30  # a task that says nothing for so long has ended, or its machine has
@@ -45,12 +45,14 @@ class StageState:
         words.append(f"{self.ledger.samples:,} out")
         dropped = self.ledger.dropped()
         if dropped:
-            named = ", ".join(f"{reason} {number:,}" for reason, number in dropped.most_common(3))
-            words.append(f"{dropped.total():,} dropped ({named}{', ...' if len(dropped) > 3 else ''})")
+            most = named(dict(dropped.most_common(3)))
+            words.append(f"{dropped.total():,} dropped ({most}{', ...' if len(dropped) > 3 else ''})")
         used = self.ledger.usage
         if used["calls"] or used["cached"]:
             words.append(f"{used['calls']:,} calls (+{used['cached']:,} cached)")
             words.append(f"{used['tokens_in'] + used['tokens_out']:,} tokens  cost {used['cost']:.2f}")
+        if retried := self.ledger.retried:
+            words.append(f"{retried.total():,} retried ({named(retried)})")
         if (left := self.seconds_left()) and self.running:
             words.append(f"{self.rate:,.1f}/s  left {_clock(left)}")
         return "  ".join(words)
@@ -89,6 +91,9 @@ class Reader:
             total.add(ledger)
         if total.records == state.records:
             state.failed, state.silent = [], 0
+        else:
+            for task in live:
+                total.retried.update(task.get("retried"))
         return state
 
     @staticmethod
@@ -167,7 +172,9 @@ def report_lines(report: dict[str, Any]) -> list[str]:
         lines += [f"  {step.name:24} {step}" for step in [*steps, *ledger.steps]]
         if (used := ledger.usage)["calls"] or used["cached"]:
             tokens = f"{used['tokens_in']:,} tokens in, {used['tokens_out']:,} out"
-            lines.append(f"  {used['calls']:,} calls, {used['cached']:,} cached, {tokens}, cost {used['cost']:.2f}")
+            again = f", {ledger.retried.total():,} retried ({named(ledger.retried)})" if ledger.retried else ""
+            calls = f"{used['calls']:,} calls{again}, {used['cached']:,} cached"
+            lines.append(f"  {calls}, {tokens}, cost {used['cost']:.2f}")
     shards = report["shards"]
     written = f"{shards['samples']:,} samples, {shards['images']:,} images, {shards['shards']:,} shards"
     lines.append(f"{written}, {shards['bytes'] / 1e6:,.1f} MB -> {report['out']}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,8 @@ PULSE_SECONDS = 1.0
 
 @dataclass
 class Pulse:
-    """Of one task. open: the ledgers of the chunks that it works on, by number.
+    """Of one task. open: the ledgers of the chunks that it works on, by number. retried: gives the calls that were sent
+    again and are in none of these ledgers, by cause.
 
     owner: process whose death ends this one (0: none): nobody would see this task's errors, and the next run would wait
     for its chunk.
@@ -27,6 +29,7 @@ class Pulse:
     owner: int = 0
     records: int = 0
     open: dict[int, Ledger] = field(default_factory=dict)
+    retried: Callable[[], Mapping[str, int]] = dict
     _written: float = 0.0
 
     def __post_init__(self) -> None:
@@ -43,6 +46,7 @@ class Pulse:
         content = {"task": self.task, "pid": os.getpid(), "host": socket.gethostname(), "state": state, "error": error}
         content |= {"started": self._started, "updated": now, "records": self.records}
         content["open"] = {str(chunk): ledger.to_json() for chunk, ledger in self.open.items()}
+        content["retried"] = dict(self.retried())
         write_json(self.folder.live(self.task), content)
 
 

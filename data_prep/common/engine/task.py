@@ -14,7 +14,7 @@ from data_prep.common.engine.flow import Done, Flow, Item, RecordFailedError
 from data_prep.common.engine.folder import RunFolder, write_json
 from data_prep.common.engine.journal import Journal
 from data_prep.common.engine.ledger import Ledger
-from data_prep.common.engine.model_access import Models
+from data_prep.common.engine.model_access import Models, Retries
 from data_prep.common.engine.pulse import PULSE_SECONDS, Pulse
 from data_prep.common.engine.records import Digest, barrier_records, source_records
 from data_prep.common.engine.several import Several
@@ -43,6 +43,7 @@ class Task:
         self._folder = run.stage(self._stage)
         self._before = run.stage(stages[index - 1]) if index else None
         self._waits = any(step.is_async for step in self._stage.steps)  # others have nothing to wait for
+        self._retries = Retries(None)
         self._slots = asyncio.Semaphore(conf.concurrency if self._waits else 1)
 
     async def run(self, models: Models | None, rank: int, tasks: int) -> None:
@@ -51,6 +52,8 @@ class Task:
         """
         last = self._index == len(self._stages) - 1
         flow = Flow(self._stage, self._conf.seed, models, self._conf.concurrency, last)
+        self._retries = Retries(models)
+        self._pulse.retried = self._retries.under_way
         beat = asyncio.create_task(self._beat())
         try:
             async with Several() as several:
@@ -124,6 +127,7 @@ class Task:
             self._slots.release()
 
     def _store(self, chunk: Chunk, number: int, done: Done) -> None:
+        done.ledger.retried = self._retries.take()
         content = {"ledger": done.ledger.to_json(), "drops": done.drops, "commit": self._commit}
         try:
             chunk.journal.add(number, content, [item.to_json() for item in done.items])
