@@ -96,12 +96,13 @@ def run_pipeline(conf) -> int:
             _say(f"going on with other code: begun at {begun['commit'][:12]}, now {commit[:12]}; samples say which")
         for line in unpinned_models(conf.models) if conf.get("models") else ():
             _say(line)
-        if conf.executor.name == "slurm":
+        cluster = conf.executor.name == "slurm"
+        for line in silent_servers(conf.models) if conf.get("models") else ():
+            _say(f"seen from this machine, each task looks again from its node: {line}" if cluster else line)
+        if cluster:
             submit_slurm(conf, stages, commit, _say)
             print(f"see `amalia-data {conf.name} status`")
             return 0
-        for line in silent_servers(conf.models) if conf.get("models") else ():
-            _say(line)
         try:
             run_local(conf, stages, commit, _say)
         except (ValueError, RuntimeError):

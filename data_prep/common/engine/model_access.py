@@ -70,8 +70,8 @@ class Meter:
 
 
 class Retries:
-    """The calls of a task that a client sent again, by cause: each is under way until it is taken, once, with the record
-    that is stored next. Of a server that is away no record is ever stored.
+    """The calls of a task that a client sent again, by cause: each is under way until it is taken, once, with the
+    record that is stored next. Of a server that is away no record is ever stored.
     """
 
     def __init__(self, models: Models | None) -> None:

@@ -26,6 +26,7 @@ from data_prep.common.engine.pulse import Pulse
 from data_prep.common.engine.records import plan_barrier, plan_source
 from data_prep.common.engine.steps import Stage
 from data_prep.common.engine.task import Task
+from data_prep.common.reachable import silent_servers
 
 
 def requeue_at_signal(*_: Any) -> None:
@@ -108,8 +109,12 @@ class Make(Phase):
         self.index = index
 
     def work(self, conf: Any, module: Any, stages: list[Stage], rank: int, tasks: int) -> None:
-        """Its chunks."""
+        """Its chunks. On a cluster the node looks for the servers: whoever submitted it may see another network."""
         pulse = Pulse(RunFolder(conf).stage(stages[self.index]), rank, self.owner)
+        if conf.executor.name == "slurm" and conf.get("models"):
+            pulse.notes += silent_servers(conf.models)
+            for note in pulse.notes:
+                logger.warning(note)
 
         async def make() -> None:
             await Task(conf, stages, self.index, self.commit, pulse).run(open_models(module, conf), rank, tasks)

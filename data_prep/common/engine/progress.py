@@ -21,7 +21,9 @@ BAR = 20  # characters
 
 @dataclass
 class StageState:
-    """A stage now. records: None before it is planned. rate: records a second of running tasks. barrier: its own."""
+    """A stage now. records: None before it is planned. rate: records a second of running tasks. barrier: its own.
+    notes: what tasks that have not ended well said as they began, and the hosts of those that did.
+    """
 
     name: str
     records: int | None
@@ -31,6 +33,7 @@ class StageState:
     running: int = 0
     failed: list[str] = field(default_factory=list)
     silent: int = 0
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
     def seconds_left(self) -> float | None:
         """None while it is not known."""
@@ -90,7 +93,7 @@ class Reader:
         for ledger in open_chunks.values():
             total.add(ledger)
         if total.records == state.records:
-            state.failed, state.silent = [], 0
+            state.failed, state.silent, state.notes = [], 0, {}
         else:
             for task in live:
                 total.retried.update(task.get("retried"))
@@ -98,6 +101,9 @@ class Reader:
 
     @staticmethod
     def _count(state: StageState, task: dict[str, Any]) -> None:
+        if task["state"] != "done":
+            for note in task.get("notes", ()):
+                state.notes.setdefault(note, []).append(task["host"])
         if task["state"] == "failed":
             state.failed.append(f"task {task['task']} on {task['host']} failed: {task['error']}")
         elif task["state"] == "done":
@@ -156,6 +162,9 @@ def status_lines(conf: Any, stages: list[Stage]) -> list[str]:
         lines.append(str(state))
         lines += [f"    {step.name:22} {step}" for step in state.ledger.steps if step.into]
         lines += [f"    {text}" for text in state.failed]
+        for note, hosts in state.notes.items():
+            some = ", ".join(sorted(set(hosts))[:3])
+            lines.append(f"    {len(hosts):,} tasks (on {some}) when they began: {note}")
         if state.silent:
             lines.append(f"    {state.silent} tasks say nothing for {SILENT_SECONDS} s: run the same command again")
     lines.append(_ending(folder.report))

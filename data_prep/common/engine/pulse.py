@@ -18,7 +18,7 @@ PULSE_SECONDS = 1.0
 @dataclass
 class Pulse:
     """Of one task. open: the ledgers of the chunks that it works on, by number. retried: gives the calls that were sent
-    again and are in none of these ledgers, by cause.
+    again and are in none of these ledgers, by cause. notes: lines for `status` about how it began.
 
     owner: process whose death ends this one (0: none): nobody would see this task's errors, and the next run would wait
     for its chunk.
@@ -29,6 +29,7 @@ class Pulse:
     owner: int = 0
     records: int = 0
     open: dict[int, Ledger] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     retried: Callable[[], Mapping[str, int]] = dict
     _written: float = 0.0
 
@@ -46,7 +47,7 @@ class Pulse:
         content = {"task": self.task, "pid": os.getpid(), "host": socket.gethostname(), "state": state, "error": error}
         content |= {"started": self._started, "updated": now, "records": self.records}
         content["open"] = {str(chunk): ledger.to_json() for chunk, ledger in self.open.items()}
-        content["retried"] = dict(self.retried())
+        content |= {"retried": dict(self.retried()), "notes": self.notes}
         write_json(self.folder.live(self.task), content)
 
 

@@ -1,16 +1,20 @@
 """Calls that are sent again are seen while no record is done, are counted once, and stay counted."""
 
 import asyncio
+import socket
 from collections import Counter
 
+import pytest
+from asking_pipeline import ask, numbers
 from engine_runs import settings
 from model_double import ModelDouble, Reply
+from omegaconf import OmegaConf
 
-from asking_pipeline import ask, numbers
 from data_prep.common.counters import Counters
 from data_prep.common.engine.finish import check_stage
 from data_prep.common.engine.folder import RunFolder
 from data_prep.common.engine.model_access import Retries
+from data_prep.common.engine.phases import Make
 from data_prep.common.engine.progress import Reader, report_lines, status_lines
 from data_prep.common.engine.pulse import Pulse
 from data_prep.common.engine.records import plan_source
@@ -32,8 +36,8 @@ def models(double, **server):
 class Run:
     """A planned run of `RECORDS` questions, one task."""
 
-    def __init__(self, folder):
-        self.conf, self.stages = settings(folder, limit=RECORDS, progress_seconds=1), stages_of([numbers, ask])
+    def __init__(self, folder, **more):
+        self.conf, self.stages = settings(folder, limit=RECORDS, **more), stages_of([numbers, ask])
         RunFolder(self.conf).begin(self.conf, "c0ffee")
         self.place = RunFolder(self.conf).stage(self.stages[0])
         plan_source(self.stages[0], self.place, self.conf)
@@ -104,3 +108,24 @@ def test_a_retry_is_under_way_until_it_is_taken_once():
     counters["judge"].retried["refused"] += 1
     assert retries.take() == Counter({"refused": 1}) and not retries.take()
     assert not Retries(None).take() and not Retries(object()).take()
+
+
+@pytest.mark.parametrize("executor", ["slurm", "local"])
+def test_a_task_on_a_node_says_which_server_it_does_not_see(tmp_path, executor):
+    """`local` was told by the command itself, on the same machine."""
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        url = f"http://127.0.0.1:{gone.getsockname()[1]}/v1"
+    roles = {"judge": {"server": "s", "model": "m", "version": "1"}}
+    run = Run(
+        tmp_path,
+        pipeline="asking_pipeline",
+        answers=str(tmp_path / "answers"),
+        executor={"name": executor, "workers": 2},
+        models={"servers": {"s": {"url": url, "retries": 0}}, "roles": roles},
+    )
+    for rank in (0, 1):
+        with pytest.raises(ValueError, match="models gave up"):
+            list(Make(0, OmegaConf.to_container(run.conf), "c0ffee").run(rank=rank, world_size=2))
+    said = [line for line in status_lines(run.conf, run.stages) if "no server at" in line]
+    expected = f"    2 tasks (on {socket.gethostname()}) when they began: no server at {url} yet, which answers judge"
+    assert len(said) == (executor == "slurm") and all(line.startswith(expected) for line in said)

@@ -2,6 +2,9 @@
 
 import socket
 
+from asking_pipeline import words_of
+
+from data_prep.cli import main
 from data_prep.common.reachable import silent_servers
 
 
@@ -33,3 +36,14 @@ def test_a_host_without_a_name_is_said_too():
     assert "no server at http://no-such-host.invalid/v1" in next(
         silent_servers(models("http://no-such-host.invalid/v1"))
     )
+
+
+def test_whoever_submits_to_a_cluster_is_told_what_is_seen_from_there(tmp_path, capsys, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        url = f"http://127.0.0.1:{gone.getsockname()[1]}/v1"
+    monkeypatch.setenv("PATH", str(tmp_path))  # no sbatch: it ends where it would submit
+    words = words_of(url, tmp_path, records=1)
+    assert main(["base_text", "run", *words, "executor=slurm", "executor.partition=acc"]) == 2
+    seen, *_, ended = capsys.readouterr().err.splitlines()
+    assert f"seen from this machine, each task looks again from its node: no server at {url} yet" in seen
+    assert "error: Slurm did not take the job" in ended
