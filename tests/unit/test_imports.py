@@ -21,8 +21,8 @@ MAY_IMPORT = {
     "platform": set(),
     "cli": {"config", "data", "model", "bridge", "training", "cluster", "evaluation", "platform"},
 }
-# What data_prep may import of the trainer: the format of samples and shards.
-SHARED_DATA = {f"data.{name}" for name in ("image_geometry", "chat", "samples", "shards")}
+# What data_prep may import of the trainer: the format of samples and shards, and how a process ends with its parent.
+SHARED_DATA = {f"data.{name}" for name in ("image_geometry", "chat", "samples", "shards", "parent")}
 # Entry points: the files whose first act is to prepare the platform (docs/architecture.md).
 ENTRY_POINTS = {"training.main", "cli", "cluster.doctor"}
 

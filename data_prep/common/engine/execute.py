@@ -15,6 +15,7 @@ from datatrove.executor.local import LocalPipelineExecutor
 from datatrove.executor.slurm import SlurmPipelineExecutor
 from omegaconf import OmegaConf
 
+from data_prep.common.engine.descendants import ending_with_this_process
 from data_prep.common.engine.folder import RunFolder, write_json
 from data_prep.common.engine.phases import Finish, Make, Phase, Plan
 from data_prep.common.engine.pool import pool_watched
@@ -42,7 +43,7 @@ def run_local(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], 
     where a worker was killed.
     """
     folder = RunFolder(conf)
-    with Progress(conf, stages, say):
+    with ending_with_this_process(), Progress(conf, stages, say):
         for phase, tasks in phases(conf, stages, commit, os.getpid(), quiet=True):
             executor = LocalPipelineExecutor(
                 [phase],
