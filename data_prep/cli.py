@@ -113,12 +113,20 @@ def run_pipeline(conf) -> int:
 
 
 def status(name: str, overrides: list[str]) -> int:
-    """`amalia-data NAME status`."""
+    """`amalia-data NAME status`: needs run_dir alone, where it is not the default; the rest is in run.json."""
+    from data_prep.common.engine.folder import RunFolder
     from data_prep.common.engine.loading import load_stages
     from data_prep.common.engine.progress import status_lines
-    from data_prep.config import compose
+    from data_prep.config import compose_unchecked, fill
 
-    conf = compose(name, overrides)
+    conf = compose_unchecked(name, overrides)
+    begun = RunFolder(conf).run()
+    if begun["name"] != name:
+        raise ValueError(
+            f"the run in {conf.run_dir} is of {begun['name']}: write `amalia-data {begun['name']} status`, or name "
+            "another run_dir"
+        )
+    fill(conf, overrides, begun["settings"])
     print("\n".join(status_lines(conf, load_stages(conf)[1])))
     return 0
 

@@ -6,7 +6,7 @@ import difflib
 import re
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,11 @@ def compose(name: str, overrides: list[str]) -> Any:
     """A DictConfig. Raises ValueError, in one line, on a name, key or choice that is not there, or has no value."""
     from omegaconf import OmegaConf
 
+    return checked(compose_unchecked(name, overrides), OmegaConf)
+
+
+def compose_unchecked(name: str, overrides: list[str]) -> Any:
+    """As compose, but keys may lack a value, or have one that makes no sense."""
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names())}"
@@ -31,7 +36,7 @@ def compose(name: str, overrides: list[str]) -> Any:
     for word in overrides:
         if "=" not in word:
             raise ValueError(f"{word!r} is not an override: write key=value, as in seed=1 or executor=slurm")
-    return checked(_composed(name, overrides), OmegaConf)
+    return _composed(name, overrides)
 
 
 def _composed(name: str, overrides: list[str]) -> Any:
@@ -49,8 +54,7 @@ def _composed(name: str, overrides: list[str]) -> Any:
 
 def checked(conf: Any, library: Any) -> Any:
     """The configuration, once the engine's own values make sense. Raises ValueError naming the first that does not."""
-    if missing := sorted(library.missing_keys(conf)):
-        raise ValueError(f"no value for {', '.join(missing)}: add {missing[0]}=... to the command")
+    demand(library.missing_keys(conf))
     least = {"records_per_chunk": 1, "samples_per_shard": 1, "concurrency": 1, "limit": 0, "seed": 0}
     for name, smallest in {**least, "executor.workers": 1, "executor.tasks": 0}.items():
         value = library.select(conf, name)
@@ -59,6 +63,26 @@ def checked(conf: Any, library: Any) -> Any:
     if not isinstance(conf.max_model_errors, int | float) or not 0 <= conf.max_model_errors <= 1:
         raise ValueError(f"max_model_errors={conf.max_model_errors}: expected a share, 0 to 1")
     return conf
+
+
+def demand(missing: Iterable[str]) -> None:
+    """Raises ValueError where a key has no value."""
+    if missing := sorted(missing):
+        raise ValueError(f"no value for {', '.join(missing)}: add {missing[0]}=... to the command")
+
+
+def fill(conf: Any, overrides: list[str], settings: Mapping[str, Any]) -> None:
+    """Gives `conf` a run's own settings (dotted name -> value), but for what the command line says; how it is executed
+    may stay without a value. Raises ValueError where another key does.
+    """
+    from omegaconf import OmegaConf
+
+    said = [word.partition("=")[0].lstrip("+~").partition("@")[0].replace("/", ".") for word in overrides]
+    OmegaConf.set_struct(conf, False)
+    for name, value in settings.items():
+        if not any(f"{name}.".startswith(f"{key}.") for key in said):
+            OmegaConf.update(conf, name, value)
+    demand(key for key in OmegaConf.missing_keys(conf) if not key.startswith("executor."))
 
 
 def _without_plugins() -> None:

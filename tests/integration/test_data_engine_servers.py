@@ -45,7 +45,7 @@ def test_a_run_whose_server_comes_late_says_what_it_waits_for(tmp_path):
         late += ["records_per_chunk=8"]
         process = command("run", *late, "executor.workers=2", "progress_seconds=1")
         deadline = time.monotonic() + 90
-        while not (seen := re.search(r" 0/40 .*  (\d+) retried \(refused (\d+)\)", status(tmp_path / "late", late))):
+        while not (seen := re.search(r" 0/40 .*  (\d+) retried \(refused (\d+)\)", status(tmp_path / "late"))):
             assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline, "no retries seen in 90 s"
             time.sleep(0.5)
@@ -58,5 +58,5 @@ def test_a_run_whose_server_comes_late_says_what_it_waits_for(tmp_path):
     assert shards(tmp_path / "late" / "out") == shards(tmp_path / "whole" / "out") != []
 
 
-def status(folder, words):
-    return said("status", *words) if (folder / "run" / "run.json").is_file() else ""
+def status(folder):
+    return said("status", f"run_dir={folder}/run") if (folder / "run" / "run.json").is_file() else ""

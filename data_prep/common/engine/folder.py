@@ -75,7 +75,7 @@ class RunFolder:
     """A run's files. `conf` is the whole configuration of the pipeline."""
 
     def __init__(self, conf: Any) -> None:
-        self.path = Path(conf.run_dir).absolute()
+        self.path, self._name = Path(conf.run_dir).absolute(), conf.name
 
     def stage(self, stage: Stage) -> StageFolder:
         """Where a stage's files are."""
@@ -91,7 +91,10 @@ class RunFolder:
         try:
             return json.loads((self.path / "run.json").read_text())
         except FileNotFoundError:
-            raise ValueError(f"no run has begun in {self.path}: begin one with `amalia-data NAME run`") from None
+            raise ValueError(
+                f"no run has begun in {self.path}: begin one with `amalia-data {self._name} run`, or say where it is "
+                "with run_dir=..."
+            ) from None
 
     def begin(self, conf: Any, commit: str) -> dict[str, Any]:
         """Writes run.json, or compares it where it is there. Raises ValueError on other settings than the run's."""

@@ -7,7 +7,8 @@ import time
 import pytest
 
 from data_prep.cli import main
-from data_prep.config import compose, names
+from data_prep.common.engine.folder import RunFolder
+from data_prep.config import compose, compose_unchecked, fill, names
 
 
 @pytest.mark.parametrize(
@@ -31,7 +32,14 @@ from data_prep.config import compose, names
         (["base_text", "run", "max_model_errors=2"], "max_model_errors=2: expected a share, 0 to 1"),
         (["base_text", "run", "run_dir=/dev/null/x"], "cannot write to /dev/null/x"),
         (["base_text", "run", "pipeline=nowhere"], "there is no module nowhere"),
-        (["base_text", "status", "run_dir=/nowhere"], "no run has begun in /nowhere: begin one with"),
+        (
+            ["base_text", "status", "run_dir=/nowhere"],
+            "no run has begun in /nowhere: begin one with",
+        ),
+        (
+            ["translate", "status", "run_dir=/nowhere"],
+            "`amalia-data translate run`, or say where it is with run",
+        ),
     ],
 )
 def test_errors_are_one_line(words, text, capsys):
@@ -90,3 +98,29 @@ def test_a_wrong_value_is_mended_by_the_same_command_with_the_right_one(tmp_path
     assert main(right) == 0, capsys.readouterr().err
     assert main([*right, "seed=2"]) == 2
     assert f"or remove {tmp_path}/run to make it anew" in capsys.readouterr().err
+
+
+def test_status_needs_run_dir_alone(tmp_path, capsys):
+    """What the command of the run gave is in its run.json: required keys, another pipeline's module."""
+    here, missing = [f"run_dir={tmp_path}/run"], f"{tmp_path}/missing"
+    begun = compose(
+        "translate", [*here, "data.path=there", "data.licence=CC0-1.0", "pipeline=asking_pipeline", "limit=7"]
+    )
+    RunFolder(begun).begin(begun, "c0ffee")
+    assert main(["translate", "status", *here]) == 0
+    assert "1-numbers                waits" in capsys.readouterr().out
+    assert main(["translate", "status", *here, "executor=slurm", "data.path=elsewhere", "pipeline=null"]) == 0
+    assert "1-read_conversations     waits" in capsys.readouterr().out, "the command line goes before"
+    assert main(["base_text", "status", *here]) == 2
+    assert "is of translate: write `amalia-data translate status`" in capsys.readouterr().err
+    assert main(["translate", "status", f"run_dir={missing}"]) == 2
+    assert f"no run has begun in {missing}" in capsys.readouterr().err
+
+
+def test_a_run_gives_status_its_settings_but_for_what_the_command_says():
+    conf = compose_unchecked("translate", ["tries=5", "models=paper"])
+    settings = {"data.path": "a", "data.licence": "b", "tries": 2, "server": "x", "models.roles.editor.model": "m"}
+    fill(conf, ["tries=5", "models=paper"], settings)
+    assert (conf.data.path, conf.tries, conf.server) == ("a", 5, "x") and conf.models.roles.editor.model != "m"
+    with pytest.raises(ValueError, match=r"no value for data.licence: add data.licence=\.\.\."):
+        fill(compose_unchecked("translate", []), [], {"data.path": "a"})
