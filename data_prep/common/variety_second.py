@@ -6,8 +6,10 @@ The paper (section 5.1) removes pt-BR with lexical and classifier-based filters,
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from data_prep.common.hub import cached_folder, refusal
 from data_prep.common.variety import BRAZILIAN, CONFIG, PORTUGUESE, Scale, Verdict, evidence
 
 RULES = ("either", "both", "lexical", "classifier")
@@ -56,21 +58,38 @@ class Classifier:
         return [Opinion(self.labels[answer["label"]], float(answer["score"])) for answer in best]
 
     def _load(self) -> Any:
-        from transformers import pipeline
-
-        try:
-            loaded = pipeline("text-classification", self.model, revision=self.revision, device=self.device)
-        except (OSError, ValueError) as error:
-            said = str(error).split("\n")[0]
-            raise ValueError(
-                f"classifier.model={self.model!r} cannot be loaded ({said}): give a folder, or classifier.model=null"
-            ) from None
+        loaded = self._loaded()
         missing = sorted(set(loaded.model.config.id2label.values()) - set(self.labels))
         if missing:
             raise ValueError(
                 f"{self.model} has the labels {missing}, classifier.labels has {sorted(self.labels)}: map them"
             )
         return loaded
+
+    def _loaded(self) -> Any:
+        """From the folder, the cache, or the hub where it answers."""
+        own = Path(self.model).is_dir()
+        try:
+            if here := self.model if own else cached_folder(self.model, self.revision):
+                try:
+                    return self._pipeline_of(here)
+                except (OSError, ValueError):  # a download that was cut short
+                    if own:
+                        raise
+            if said := refusal(self.model, self.revision):
+                raise ValueError(said)
+            return self._pipeline_of(self.model, self.revision)
+        except (OSError, ValueError) as error:
+            said = str(error).split("\n")[0]
+            raise ValueError(
+                f"classifier.model={self.model!r} cannot be loaded ({said}): give a folder, as `hf download NAME "
+                "--local-dir FOLDER` makes it where there is a network, or classifier.model=null"
+            ) from None
+
+    def _pipeline_of(self, place: str, revision: str | None = None) -> Any:
+        from transformers import pipeline
+
+        return pipeline("text-classification", place, revision=revision, device=self.device)
 
 
 @dataclass

@@ -1,5 +1,13 @@
 """The second opinion: a real (tiny, local) transformers classifier, and who decides when it and the evidence differ."""
 
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
 import pytest
 from omegaconf import OmegaConf
 
@@ -104,3 +112,65 @@ def test_errors_are_one_line(tiny, tmp_path):
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=r"has the labels \['PT-BR', 'PT-PT'\]"):
         Classifier(str(tiny), {"LABEL_0": PORTUGUESE}).opinions(["a"])
+
+
+class Hub:
+    """A network that swallows everything: it takes connections and never answers. folder: HF_HOME of who asks."""
+
+    def __init__(self, folder):
+        self.socket, self.folder = socket.create_server(("127.0.0.1", 0), backlog=64), folder
+        self.socket.setblocking(False)
+
+    def cache(self, model, *names):
+        """Puts files of a model's folder into the cache, as version 0 of me/tiny."""
+        there = self.folder / "hub" / "models--me--tiny"
+        (there / "snapshots" / ("0" * 40)).mkdir(parents=True)
+        (there / "refs").mkdir()
+        (there / "refs" / "main").write_text("0" * 40)
+        for name in names:
+            shutil.copy(model / name, there / "snapshots" / ("0" * 40))
+
+    def asked(self):
+        """Questions about the model that came; the hub's client has some of its own."""
+        heads = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                with self.socket.accept()[0] as connection:
+                    heads.append(connection.recv(1000).split(b"\r\n")[0])
+        return sum(b"me/tiny" in head for head in heads)
+
+    def variety(self, text):
+        """(stdout, stderr, seconds) of the command with that network, in a process of its own: the hub's client reads
+        its settings as it is imported.
+        """
+        (self.folder / "text.txt").write_text(text)
+        url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        words = [sys.executable, "-m", "data_prep.cli", "variety", str(self.folder / "text.txt")]
+        words += ["classifier.model=me/tiny", "classifier.max_length=64"]
+        env = {**os.environ, "HF_HOME": str(self.folder), "HF_ENDPOINT": url, "HF_HUB_OFFLINE": "0"}
+        began = time.monotonic()
+        done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=200)
+        return done.stdout, done.stderr, time.monotonic() - began
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("files", [[], ["config.json"]])
+def test_a_hub_that_does_not_answer_is_asked_once(tiny, tmp_path, files):
+    """With nothing in the cache, and with a download that was cut short."""
+    hub = Hub(tmp_path)
+    if files:
+        hub.cache(tiny, *files)
+    _, said, seconds = hub.variety(NEUTRAL)
+    assert hub.asked() == 1 and seconds < 60
+    assert said.startswith("error: classifier.model='me/tiny' cannot be loaded (no folder, not whole in the cache ")
+    assert f"and the hub http://127.0.0.1:{hub.socket.getsockname()[1]}: " in said and "hf download NAME" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.timeout(300)
+def test_a_model_in_the_cache_asks_nobody(tiny, tmp_path):
+    hub = Hub(tmp_path)
+    hub.cache(tiny, *(path.name for path in tiny.iterdir()))
+    shown, said, _ = hub.variety(NEUTRAL)
+    assert "[classifier: pt-BR " in shown, said
+    assert hub.asked() == 0
