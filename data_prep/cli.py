@@ -80,7 +80,7 @@ def run_pipeline(conf) -> int:
     """A configuration from beginning to end, or into the queue of Slurm."""
     from data_prep.common.engine.commit import pipeline_commit
     from data_prep.common.engine.execute import run_local, submit_slurm
-    from data_prep.common.engine.finish import finished_report
+    from data_prep.common.engine.finish import begin, finished_report
     from data_prep.common.engine.folder import RunFolder
     from data_prep.common.engine.loading import load_stages
     from data_prep.common.engine.progress import report_lines
@@ -90,7 +90,7 @@ def run_pipeline(conf) -> int:
     out = Path(conf.out).absolute()
     folder, commit = RunFolder(conf), pipeline_commit()
     _, stages = load_stages(conf)
-    begun = folder.begin(conf, commit)
+    begun = begin(conf, commit)
     if finished_report(out, begun["id"]) is None:
         if begun["commit"] != commit:
             _say(f"going on with other code: begun at {begun['commit'][:12]}, now {commit[:12]}; samples say which")

@@ -85,15 +85,40 @@ def finish(conf: Any, stages: list[Stage]) -> dict[str, Any]:
     return report
 
 
+def begin(conf: Any, commit: str) -> dict[str, Any]:
+    """run.json of a run that begins or goes on. Raises ValueError where run_dir or out are of something else: of both
+    in one line.
+    """
+    folder, out = RunFolder(conf), Path(conf.out).absolute()
+    try:
+        begun = folder.begin(conf, commit)
+    except ValueError as error:
+        if taken := _taken(out):
+            raise ValueError(f"{error}; and {taken}") from None
+        raise
+    try:
+        finished_report(out, begun["id"])
+    except ValueError:
+        folder.forget_unplanned()
+        raise
+    return begun
+
+
 def finished_report(out: Path, run_id: str) -> dict[str, Any] | None:
     """The report beside the shards, where they are this run's. Raises ValueError where `out` holds something else."""
     if (out / RUN_FILE).is_file():
         report = json.loads((out / RUN_FILE).read_text())
         if report["id"] == run_id:
             return report
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} holds data of something else or of another run: choose another out, or remove it")
+    if taken := _taken(out):
+        raise ValueError(taken)
     return None
+
+
+def _taken(out: Path) -> str:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        return f"{out} holds data of something else or of another run: choose another out, or remove it"
+    return ""
 
 
 def report_dropped(report: dict[str, Any]) -> Any:

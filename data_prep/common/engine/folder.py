@@ -114,7 +114,7 @@ class RunFolder:
             if before.get(name) != settings.get(name):
                 raise ValueError(
                     f"{self.path} is of a run with {name}={before.get(name)}, and now it is {settings.get(name)}: "
-                    f"choose another run_dir (and out), or the same settings; or remove {self.path} to make it anew"
+                    f"choose another run_dir, or the same settings; or remove {self.path} to make it anew"
                 )
         return run
 

@@ -53,7 +53,19 @@ def test_an_output_folder_of_something_else_is_refused_before_anything_is_made(t
     (tmp_path / "out" / "mine").touch()
     assert main(["base_text", "run", f"run_dir={tmp_path}/run", f"out={tmp_path}/out"]) == 2
     assert "out holds data of something else or of another run: choose another out" in capsys.readouterr().err
-    assert not (tmp_path / "run" / "1-read_texts").exists()
+    assert not (tmp_path / "run" / "1-read_texts").exists() and not (tmp_path / "run" / "run.json").exists()
+
+
+def test_run_dir_and_out_of_another_run_are_named_together(tmp_path, capsys):
+    words = ["base_text", "run", f"run_dir={tmp_path}/run", f"out={tmp_path}/out", "limit=1", "shortest=1"]
+    assert main(words) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    assert main([*words, "seed=2"]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path}/run is of a run with seed=0, and now it is 2: choose another run_dir" in said
+    assert f"; and {tmp_path}/out holds data of something else or of another run: choose another out" in said
+    assert main([*words, "seed=2", f"out={tmp_path}/new"]) == 2
+    assert "; and" not in capsys.readouterr().err
 
 
 def test_every_data_set_composes_for_both_executors():
