@@ -13,7 +13,7 @@ from data_prep.config import CONF, compose, names
 
 PAGE = "docs/data_prep.md"  # of a data set whose .yaml names no page of its own
 COMMANDS = """  amalia-data {name} run [key=value ...]      from source to shards; after a kill, the same command again
-  amalia-data {name} status [key=value ...]   how far it is: done, dropped by reason, calls, tokens, cost, time left"""
+  amalia-data {name} status [key=value ...]   how far it is: done, dropped by reason, calls, retries, tokens, cost"""
 
 
 def usage(name: str) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 WATCH_SECONDS = 0.5
+AGAIN_SECONDS = 5.0  # the pool's own end can wait for ever for a lock that a killed worker, or a late one, holds
 
 
 @contextmanager
@@ -45,7 +46,9 @@ def _watch(stop: threading.Event, lost: list[int], main: int) -> None:
         gone = {pid: seen[pid].exitcode for pid in seen.keys() - children.keys()}
         lost += [pid for pid, code in gone.items() if code not in (0, -signal.SIGTERM)]
         ended = [pid for pid, code in gone.items() if code == -signal.SIGTERM]
-        if lost and not stop.is_set():
-            signal.pthread_kill(main, signal.SIGUSR2)
+        if lost:
+            while not stop.is_set():
+                signal.pthread_kill(main, signal.SIGUSR2)
+                stop.wait(AGAIN_SECONDS)
             return
         seen = children
