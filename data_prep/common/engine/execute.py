@@ -43,7 +43,7 @@ def run_local(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], 
     where a worker was killed.
     """
     folder = RunFolder(conf)
-    with ending_with_this_process(), Progress(conf, stages, say):
+    with ending_with_this_process(), Progress(conf, stages, say) as progress:
         for phase, tasks in phases(conf, stages, commit, os.getpid(), quiet=True):
             executor = LocalPipelineExecutor(
                 [phase],
@@ -53,6 +53,7 @@ def run_local(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], 
                 skip_completed=False,  # our own files say what is done, whatever the number of tasks
             )
             if isinstance(phase, Finish):
+                progress.stop()
                 say("checking all counts and writing the shards")
             with pool_watched() if executor.workers > 1 else nullcontext():
                 executor.run()

@@ -130,6 +130,10 @@ class Progress:
         return self
 
     def __exit__(self, *_: Any) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Draws for the last time; what is said afterwards stands below."""
         self._stop.set()
         self._thread.join()
 

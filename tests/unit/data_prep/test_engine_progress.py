@@ -1,6 +1,7 @@
 """What `status` reads from a run's files: done, dropped, rate, tasks that failed or fell silent."""
 
 import asyncio
+import io
 import time
 
 import pytest
@@ -9,7 +10,7 @@ from engine_runs import make, settings, source, turns
 from data_prep.common.engine import Drop
 from data_prep.common.engine.folder import RunFolder, write_json
 from data_prep.common.engine.ledger import Ledger
-from data_prep.common.engine.progress import Reader, status_lines
+from data_prep.common.engine.progress import Progress, Reader, status_lines
 from data_prep.common.engine.pulse import Pulse
 from data_prep.common.engine.steps import stages_of
 from data_prep.common.engine.task import Task
@@ -73,3 +74,14 @@ def test_a_stage_that_waits(tmp_path):
     conf = settings(tmp_path)
     RunFolder(conf).begin(conf, "c")
     assert [str(state) for state in Reader(conf, stages_of([source(1), turns])).states()] == [f"{'1-records':24} waits"]
+
+
+def test_what_is_said_at_the_end_stands_below_the_bar(half_done, monkeypatch):
+    conf, stages, _ = half_done
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", screen)
+    with Progress(conf, stages, lambda text: screen.write(f"{text}\n")) as progress:
+        progress.stop()
+        progress._say("checking all counts")
+    assert screen.getvalue().count("8/20") == 1 and screen.getvalue().endswith("checking all counts\n")
