@@ -29,13 +29,16 @@ COMMANDS: dict[str, str] = {
 }
 
 
+DOINGS = ("run", "status", "--help")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry of the ``amalia-data`` command. Errors a user can mend are one line on stderr and exit code 2; a step that
     broke is one line and exit code 1.
     """
     words = sys.argv[1:] if argv is None else argv
     try:
-        if not words or words[0] in ("-h", "--help"):
+        if not words or words[0] in ("-h", "--help", "help"):
             from data_prep.config import names
 
             print(HELP.format(names=", ".join(names())), end="")
@@ -48,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             print(usage(words[0]), end="")
             return 0
         if len(words) < 2 or words[1] not in ("run", "status"):
-            raise ValueError(_what_is_meant(words[0]))
+            raise ValueError(_what_is_meant(*words[:2]))
         return (run if words[1] == "run" else status)(words[0], words[2:])
     except ValueError as error:
         return _failed(error, 2)
@@ -58,10 +61,14 @@ def main(argv: list[str] | None = None) -> int:
         return _failed("interrupted; the same command goes on from here", 130)
 
 
-def _what_is_meant(word: str) -> str:
+def _what_is_meant(word: str, what: str = "") -> str:
     from data_prep.config import names
 
     known = [*names(), *COMMANDS]
+    if word in DOINGS and what in names():
+        return f"the name comes first: write `amalia-data {what} {word}`"
+    if word in names() and (near := difflib.get_close_matches(what, DOINGS, n=1, cutoff=0.6)):
+        return f"{what} is nothing that can be done: did you mean `amalia-data {word} {near[0]}`?"
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if word not in known and near:
         return f"there is no {word}: did you mean `amalia-data {near[0]}`?"
@@ -78,7 +85,7 @@ def run(name: str, overrides: list[str]) -> int:
 
 def run_pipeline(conf) -> int:
     """A configuration from beginning to end, or into the queue of Slurm."""
-    from data_prep.common.engine.commit import pipeline_commit
+    from data_prep.common.engine.commit import pipeline_commit, short
     from data_prep.common.engine.execute import run_local, submit_slurm
     from data_prep.common.engine.finish import begin, finished_report
     from data_prep.common.engine.folder import RunFolder
@@ -93,7 +100,7 @@ def run_pipeline(conf) -> int:
     begun = begin(conf, commit)
     if finished_report(out, begun["id"]) is None:
         if begun["commit"] != commit:
-            _say(f"going on with other code: begun at {begun['commit'][:12]}, now {commit[:12]}; samples say which")
+            _say(f"going on with other code: begun at {short(begun['commit'])}, now {short(commit)}; samples say which")
         for line in unpinned_models(conf.models) if conf.get("models") else ():
             _say(line)
         cluster = conf.executor.name == "slurm"
@@ -108,6 +115,8 @@ def run_pipeline(conf) -> int:
         except (ValueError, RuntimeError):
             folder.forget_unplanned()
             raise
+    else:
+        _say("this run was finished before, and its source is not read again: another run_dir and out for a new one")
     print("\n".join(report_lines(finished_report(out, begun["id"]))))
     return 0
 

@@ -24,6 +24,11 @@ def pipeline_commit() -> str:
             return "unknown"
 
 
+def short(commit: str) -> str:
+    """Twelve characters, and whether the code differed from it."""
+    return commit.removesuffix("-dirty")[:12] + ("-dirty" if commit.endswith("-dirty") else "")
+
+
 def _git(*words: str) -> str:
     return subprocess.run(
         ["git", *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30

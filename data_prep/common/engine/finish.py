@@ -6,13 +6,14 @@ import contextlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from data_prep.common.engine.folder import RunFolder, StageFolder, chunk_ledger, write_json, write_lines
 from data_prep.common.engine.journal import SealedJournal
-from data_prep.common.engine.ledger import Ledger
+from data_prep.common.engine.ledger import Ledger, named
 from data_prep.common.engine.outputs import provenance_of, shard_sample
 from data_prep.common.engine.steps import Stage
 
@@ -74,15 +75,24 @@ def finish(conf: Any, stages: list[Stage]) -> dict[str, Any]:
         given = ledgers[stage.name].samples
         entry = {"name": stage.name, "barrier": plan["ledger"], "ledger": ledgers[stage.name].to_json()}
         report["stages"].append(entry)
-    write_lines(folder.path / "dropped.jsonl", _drops(folder, stages, conf))
+    list_dropped(folder, stages)
     if not given:
-        reasons = ", ".join(f"{reason} {number:,}" for reason, number in report_dropped(report).most_common())
-        raise ValueError(
-            f"no sample came out of {ledgers[stages[0].name].records:,} records ({reasons}): see dropped.jsonl"
-        )
+        raise nothing_came_out(folder, stages)
     report["shards"] = _write(conf, run, _samples(conf, run, folder.stage(stages[-1])), given, out, report)
     write_json(folder.report, report)
     return report
+
+
+def list_dropped(folder: RunFolder, stages: list[Stage]) -> None:
+    """RUN_DIR/dropped.jsonl: a line for each sample that these stages dropped."""
+    write_lines(folder.path / "dropped.jsonl", _drops(folder, stages))
+
+
+def nothing_came_out(folder: RunFolder, stages: list[Stage]) -> ValueError:
+    """The error of stages that dropped everything, with the reasons."""
+    reasons = named(Counter(drop["reason"] for drop in _drops(folder, stages)))
+    records = folder.stage(stages[0]).read_plan()["records"]
+    return ValueError(f"no sample came out of {records:,} records ({reasons}): see {folder.path / 'dropped.jsonl'}")
 
 
 def begin(conf: Any, commit: str) -> dict[str, Any]:
@@ -121,12 +131,6 @@ def _taken(out: Path) -> str:
     return ""
 
 
-def report_dropped(report: dict[str, Any]) -> Any:
-    """Samples that were dropped in all stages, by reason."""
-    ledgers = [stage[part] for stage in report["stages"] for part in ("barrier", "ledger") if stage[part]]
-    return sum((Ledger.from_json(ledger).dropped() for ledger in ledgers), start=Ledger.of([]).dropped())
-
-
 def _write(
     conf: Any, run: dict[str, Any], samples: Iterator[dict[str, Any]], expected: int, out: Path, report: dict[str, Any]
 ) -> dict[str, int]:
@@ -158,7 +162,7 @@ def _samples(conf: Any, run: dict[str, Any], folder: StageFolder) -> Iterator[di
                     yield shard_sample(sample, provenance, conf.name)
 
 
-def _drops(folder: RunFolder, stages: list[Stage], conf: Any) -> Iterator[dict[str, Any]]:
+def _drops(folder: RunFolder, stages: list[Stage]) -> Iterator[dict[str, Any]]:
     for stage in stages:
         place = folder.stage(stage)
         if place.dropped.is_file():

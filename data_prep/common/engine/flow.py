@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_prep.common.engine.ledger import Ledger
-from data_prep.common.engine.model_access import PERMANENT, Meter, Models, model_errors
+from data_prep.common.engine.model_access import PERMANENT, Meter, Models, NoModels, model_errors
 from data_prep.common.engine.outputs import check_output
 from data_prep.common.engine.steps import Drop, Run, Sample, Stage, Step
 
@@ -122,7 +122,7 @@ class Flow:
     async def _call(
         self, step: Step, item: Item, usage: Counter[str], models: set[tuple[str, str]], prompts: set[str]
     ) -> Any:
-        meter = Meter(self._models, usage, models, prompts) if self._models is not None else None
+        meter = Meter(self._models or NoModels(), usage, models, prompts)
         run = Run(self._seed, step.name, item.sample["key"], meter)
         if not step.is_async:
             return step.call(item.sample, run)

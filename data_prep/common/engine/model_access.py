@@ -46,6 +46,17 @@ class Models(Protocol):
         """One answer to one request."""
 
 
+class NoModels:
+    """Of a pipeline whose configuration names none."""
+
+    async def ask(self, request: Request) -> Answer:
+        """Raises ValueError: a step asks all the same."""
+        raise ValueError(
+            f"nothing says which model answers {request.role!r}: add `- models: local` to the defaults of the "
+            "pipeline's .yaml, and the role where it is none of conf/data_prep/models (docs/data_prep/models.md)"
+        )
+
+
 class Meter:
     """A Models for one sample of one step: passes requests on and keeps what they used.
 

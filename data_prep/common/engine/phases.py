@@ -18,7 +18,7 @@ from typing import Any
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 
-from data_prep.common.engine.finish import check_stage, finish
+from data_prep.common.engine.finish import check_stage, finish, list_dropped, nothing_came_out
 from data_prep.common.engine.folder import RunFolder
 from data_prep.common.engine.loading import load_stages
 from data_prep.common.engine.model_access import open_models
@@ -97,7 +97,9 @@ class Plan(Phase):
             plan_source(stage, folder, conf)
             return
         before = stages[self.index - 1]
-        check_stage(before, run.stage(before), conf.records_per_chunk)
+        if not check_stage(before, run.stage(before), conf.records_per_chunk).samples:
+            list_dropped(run, stages[: self.index])
+            raise nothing_came_out(run, stages[: self.index])
         plan_barrier(stage, folder, run.stage(before), conf.seed)
 
 

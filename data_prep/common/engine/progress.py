@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
 import time
@@ -11,8 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data_prep.common.engine.commit import short
 from data_prep.common.engine.folder import RunFolder, StageFolder, chunk_ledger
 from data_prep.common.engine.ledger import Ledger, named
+from data_prep.common.engine.pulse import alive
 from data_prep.common.engine.steps import Stage
 
 SILENT_SECONDS = 30  # a task that says nothing for so long has ended, or its machine has
@@ -108,7 +111,7 @@ class Reader:
             state.failed.append(f"task {task['task']} on {task['host']} failed: {task['error']}")
         elif task["state"] == "done":
             return
-        elif time.time() - task["updated"] > SILENT_SECONDS:
+        elif time.time() - task["updated"] > SILENT_SECONDS or _ended_here(task):
             state.silent += 1
         else:
             state.running += 1
@@ -159,7 +162,7 @@ def status_lines(conf: Any, stages: list[Stage]) -> list[str]:
     """What `amalia-data NAME status` prints. Raises ValueError where no run has begun."""
     folder = RunFolder(conf)
     run = folder.run()
-    lines = [f"{conf.name}: {folder.path}, begun at commit {run['commit'][:12]}, seed {run['seed']}"]
+    lines = [f"{conf.name}: {folder.path}, begun at commit {short(run['commit'])}, seed {run['seed']}"]
     for state in Reader(conf, stages).states():
         if state.barrier:
             lines.append(f"  {state.barrier.steps[0].name}: {state.barrier.steps[0]}")
@@ -170,7 +173,8 @@ def status_lines(conf: Any, stages: list[Stage]) -> list[str]:
             some = ", ".join(sorted(set(hosts))[:3])
             lines.append(f"    {len(hosts):,} tasks (on {some}) when they began: {note}")
         if state.silent:
-            lines.append(f"    {state.silent} tasks say nothing for {SILENT_SECONDS} s: run the same command again")
+            killed = f"{state.silent} tasks were killed, or say nothing for {SILENT_SECONDS} s"
+            lines.append(f"    {killed}: run the same command again")
     lines.append(_ending(folder.report))
     return lines
 
@@ -192,6 +196,11 @@ def report_lines(report: dict[str, Any]) -> list[str]:
     written = f"{shards['samples']:,} samples, {shards['images']:,} images, {shards['shards']:,} shards"
     lines.append(f"{written}, {shards['bytes'] / 1e6:,.1f} MB -> {report['out']}")
     return lines
+
+
+def _ended_here(task: dict[str, Any]) -> bool:
+    """Killed on this machine: nobody needs to wait until it has been silent for long."""
+    return task["host"] == socket.gethostname() and "pid" in task and not alive(task["pid"])
 
 
 def _ending(path: Path) -> str:

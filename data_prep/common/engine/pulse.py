@@ -41,7 +41,7 @@ class Pulse:
         now = time.time()
         if state == "running" and now - self._written < PULSE_SECONDS:
             return
-        if self.owner and os.getppid() != self.owner and not _alive(self.owner):
+        if self.owner and os.getppid() != self.owner and not alive(self.owner):
             os._exit(1)
         self._written = now
         content = {"task": self.task, "pid": os.getpid(), "host": socket.gethostname(), "state": state, "error": error}
@@ -51,7 +51,8 @@ class Pulse:
         write_json(self.folder.live(self.task), content)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process of this machine runs (a zombie does not)."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -33,7 +33,7 @@ class Drop(Exception):
 class Run:
     """What a step may use beside its sample.
 
-    seed: of the run. models: asks models, None where the pipeline has none configured. rng: random numbers of this
+    seed: of the run. models: asks models; an error where the configuration names none. rng: random numbers of this
     sample in this step alone, so that neither workers nor order change them.
     """
 

@@ -1,5 +1,6 @@
 """`amalia-data`: what it says to words that are wrong, and that it is quick to say it."""
 
+import json
 import subprocess
 import sys
 import time
@@ -136,3 +137,33 @@ def test_a_run_gives_status_its_settings_but_for_what_the_command_says():
     assert (conf.data.path, conf.tries, conf.server) == ("a", 5, "x") and conf.models.roles.editor.model != "m"
     with pytest.raises(ValueError, match=r"no value for data.licence: add data.licence=\.\.\."):
         fill(compose_unchecked("translate", []), [], {"data.path": "a"})
+
+
+def test_everything_dropped_before_a_barrier_is_said_with_reasons(tmp_path, capsys):
+    words = ["base_text", "run", f"run_dir={tmp_path}/run", f"out={tmp_path}/out", "limit=3"]
+    assert main([*words, "shortest=100000", "longest=200000"]) != 0
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "no sample came out of 3 records (too_short " in said and f"see {tmp_path}/run/dropped.jsonl" in said
+    dropped = [json.loads(line) for line in (tmp_path / "run" / "dropped.jsonl").read_text().splitlines()]
+    assert {drop["reason"] for drop in dropped} == {"too_short"}
+
+
+def test_a_finished_run_says_that_it_reads_nothing(tmp_path, capsys):
+    words = ["base_text", "run", f"run_dir={tmp_path}/run", f"out={tmp_path}/out", "limit=1", "shortest=1"]
+    assert main(words) == 0 and "finished before" not in capsys.readouterr().err
+    assert main(words) == 0
+    done = capsys.readouterr()
+    assert "this run was finished before, and its source is not read again" in done.err and "shards" in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["status", "pt_ocr"], "the name comes first: write `amalia-data pt_ocr status`"),
+        (["base_text", "--hlp"], "did you mean `amalia-data base_text --help`?"),
+        (["base_text", "stauts"], "did you mean `amalia-data base_text status`?"),
+    ],
+)
+def test_words_in_another_order_or_misspelt(words, said, capsys):
+    assert main(words) == 2
+    assert said in capsys.readouterr().err

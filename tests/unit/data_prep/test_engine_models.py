@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import pytest
 from engine_runs import make, settings, source, turns
 
+from data_prep.common.engine.flow import StepError
+from data_prep.common.engine.folder import RunFolder
 from data_prep.common.engine.model_access import ModelError
 from data_prep.common.engine.outputs import provenance_of
 
@@ -114,3 +116,15 @@ def test_a_server_that_is_down_ends_the_run_and_drops_nothing(tmp_path):
         make(conf, parts, Echo({number: 9 for number in range(1, 8)}))
     (ledger,), _ = make(conf, parts, Echo())
     assert ledger.samples == 8 and not ledger.dropped()
+
+
+def test_models_that_were_left_out_are_named_and_the_mended_command_goes_on(tmp_path):
+    conf = settings(tmp_path)
+    RunFolder(conf).begin(conf, "c0ffee")
+    with pytest.raises(StepError, match=r"which model answers 'writer': add `- models: local` to the defaults"):
+        make(conf, [source(2), ask, turns])
+    named = settings(tmp_path, models={"roles": {"writer": {"model": "gemma", "version": "3f2a"}}})
+    assert RunFolder(named).begin(named, "c0ffee")["settings"]["models.roles.writer.model"] == "gemma"
+    other = settings(tmp_path, models={"roles": {"writer": {"model": "qwen", "version": "3f2a"}}})
+    with pytest.raises(ValueError, match=r"models.roles.writer.model=gemma, and now it is qwen"):
+        RunFolder(other).begin(other, "c0ffee")

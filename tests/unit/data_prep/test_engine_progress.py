@@ -2,6 +2,9 @@
 
 import asyncio
 import io
+import os
+import socket
+import subprocess
 import time
 
 import pytest
@@ -58,7 +61,7 @@ def test_tasks_that_failed_or_fell_silent_are_named(half_done):
     live_of(place, 2, records=0, seconds=4, state="failed", error="ValueError: disco cheio", open={})
     text = "\n".join(status_lines(conf, stages))
     assert "task 2 on n1 failed: ValueError: disco cheio" in text
-    assert "1 tasks say nothing for 30 s" in text and "/s" not in text
+    assert "1 tasks were killed, or say nothing for 30 s" in text and "/s" not in text
 
 
 def test_a_finished_stage_forgets_old_tasks(half_done):
@@ -85,3 +88,13 @@ def test_what_is_said_at_the_end_stands_below_the_bar(half_done, monkeypatch):
         progress.stop()
         progress._say("checking all counts")
     assert screen.getvalue().count("8/20") == 1 and screen.getvalue().endswith("checking all counts\n")
+
+
+def test_a_task_that_was_killed_on_this_machine_is_seen_at_once(half_done):
+    conf, stages, place = half_done
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    live_of(place, 1, records=2, seconds=4, host=socket.gethostname(), pid=gone.pid)
+    live_of(place, 2, records=2, seconds=4, host=socket.gethostname(), pid=os.getpid())
+    (state,) = Reader(conf, stages).states()
+    assert (state.silent, state.running) == (1, 1)
