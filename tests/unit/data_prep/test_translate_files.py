@@ -66,6 +66,19 @@ def test_a_folder_without_conversations_or_licence_is_named(tmp_path):
         list(read_conversations(path=str(tmp_path), licence=""))
 
 
+def test_one_file_is_read_as_a_folder_of_it_and_another_kind_is_named(tmp_path):
+    (tmp_path / "x.png").write_bytes(PNG)
+    (tmp_path / "set.jsonl").write_text(json.dumps({"messages": MESSAGES, "images": ["x.png"]}) + "\n")
+    tar(tmp_path, {"key": "a-1", "messages": MESSAGES, "images": [PNG], "source": ""})
+    whole = list(read_conversations(path=str(tmp_path), licence="CC0-1.0"))
+    names = ("set.jsonl", "shard-000000.tar")
+    alone = [one for name in names for one in read_conversations(path=str(tmp_path / name), licence="CC0-1.0")]
+    assert alone == whole and [one["source"] for one in alone] == list(names)
+    for name in ("x.png", "gone.jsonl"):
+        with pytest.raises(ValueError, match=f"{name} is no folder and no .tar or .jsonl file: give data.path=FOLDER"):
+            list(read_conversations(path=str(tmp_path / name), licence="CC0-1.0"))
+
+
 def work(text, translation=None, reason=None):
     found = Work(split({"key": "k", "messages": [{"role": "user", "content": text}]}))
     found.offer(0, translation, "editor", "m@1")
