@@ -12,8 +12,8 @@ FIELDS = ("messages", "chosen", "rejected", "id", "source", "language")
 
 
 def read_conversations(*, path: str, licence: str, source: str = "") -> Iterator[dict[str, Any]]:
-    """Every sample of the file `path`, or below that folder, in the order of the files' names: WebDataset tars (key.json, key.0.jpg, ...) and
-    .jsonl files, whose lines are samples with "images" as paths beside the file.
+    """Every sample of the file `path`, or below that folder, in the order of the files' names: WebDataset tars
+    (key.json, key.0.jpg, ...) and .jsonl files, whose lines are samples with "images" as paths beside the file.
 
     licence: of the material, where a sample does not carry its own. source: its name, where a sample has none. Raises
     ValueError on a path without either, without a licence, and on a sample that cannot be read, by name.
