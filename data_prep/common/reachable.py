@@ -8,14 +8,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from data_prep.common.routes import check_address
+
 SECONDS = 2.0  # for a connection
 
 
 def silent_servers(models: Mapping[str, Any]) -> Iterator[str]:
     """A line for each server of the configuration's `models` that takes no connection; the roles that it answers.
 
-    No error: what was asked before is answered from the cache, and a server may still come.
+    No error: what was asked before is answered from the cache, and a server may still come. Raises ValueError, before
+    the first line, on a url that is no address: no server will ever come there.
     """
+    for server in models["servers"].values():
+        check_address(server["url"])
     for name, server in models["servers"].items():
         roles = sorted(role for role, route in models["roles"].items() if route["server"] == name)
         if roles and not server.get("proxy") and not _takes_connections(server["url"]):

@@ -16,6 +16,12 @@ IMAGE_MODES = ("base64", "file")
 MOVING = ("unpinned", "main", "master", "latest", "")  # versions that name no revision, or another one tomorrow
 
 
+def check_address(url: str) -> None:
+    """Raises ValueError on a server's url that does not begin with http:// or https://."""
+    if not str(url).startswith(("http://", "https://")):
+        raise ValueError(f"server url {url!r} does not begin with http:// or https://: write it out, with /v1")
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """One OpenAI-compatible server.
@@ -45,8 +51,7 @@ class Server:
         for name, allowed in (("schema", SCHEMA_MODES), ("images", IMAGE_MODES)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"server {self.url}: {name}={getattr(self, name)!r}; expected one of {allowed}")
-        if not self.url.startswith(("http://", "https://")):
-            raise ValueError(f"server url {self.url!r} does not begin with http:// or https://: write it out, with /v1")
+        check_address(self.url)
         if self.concurrency < 1 or self.retries < 0 or self.timeout <= 0:
             raise ValueError(
                 f"server {self.url}: concurrency={self.concurrency}, retries={self.retries}, timeout={self.timeout}; "

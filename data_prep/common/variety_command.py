@@ -20,8 +20,13 @@ def main(words: list[str]) -> int:
     """Prints a verdict for each line of a text or .jsonl file; returns 0. ValueError on a missing file or key."""
     options = _parser().parse_intermixed_args(words)
     file, overrides = _file_of(options.words)
+    if options.field is not None and not file.endswith(".jsonl"):
+        raise ValueError(
+            f"--field {options.field}: {file} is read as text, one a line; leave --field out, or give .jsonl"
+        )
+    field = "text" if options.field is None else options.field
     counts: Counter = Counter()
-    for number, text, decision in decisions(file, options.field, _filter(overrides)):
+    for number, text, decision in decisions(file, field, _filter(overrides)):
         counts[decision.verdict.variety if decision.keep else decision.reason] += 1
         if options.jsonl:
             print(json.dumps(record(number, text, decision), ensure_ascii=False))
@@ -39,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     what = "FILE: text, one a line, or .jsonl; - reads the standard input. key=value: of conf/data_prep/variety.yaml"
     parser.add_argument("words", metavar="FILE key=value", nargs="*", help=f"{what}, as classifier.model=FOLDER")
     parser.add_argument("--jsonl", action="store_true", help="a JSON object a line, for programs")
-    parser.add_argument("--field", default="text", metavar="KEY", help="key of the text in a .jsonl file")
+    parser.add_argument("--field", metavar="KEY", help="key of the text in a .jsonl file; text by default")
     parser.add_argument("--dropped", action="store_true", help="show only the lines that the filter drops")
     return parser
 

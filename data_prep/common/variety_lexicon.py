@@ -12,7 +12,7 @@ from pathlib import Path
 
 LEXICON = Path(__file__).parent / "lexicon"
 PORTUGUESE, BRAZILIAN = "pt-PT", "pt-BR"
-#: mark of an item -> its strength; "=" is a shared word, named in explanations and never counted.
+#: mark of an item -> its strength; "=" is a shared word, or a (note), named in explanations and never counted.
 MARKS = {"~": "medium", "?": "weak"}
 _COMMA = re.compile(r",(?![^{]*\})")  # not inside a guard
 _ITEM = re.compile(r"^(?P<mark>[~?=]?)(?P<form>[^/{*]+)(?P<stem>\*?)(?:/(?P<inflection>[nav]))?(?:\{(?P<guard>.*)\})?$")
@@ -150,8 +150,15 @@ def entries(name: str) -> Iterator[Entry]:
             for item in mine:
                 if item["mark"] != "=":
                     word = item["form"] + item["stem"]
-                    explanation = f"{word}: " + (f"{other} says {_counterpart(word, words)}" if words else variety)
+                    explanation = f"{word}: {_said(other, word, words) if words else variety}"
                     yield from _forms(item, variety, name, explanation)
+
+
+def _said(variety: str, word: str, words: list[str]) -> str:
+    """What the variety has for the word: one of its words, or what a note in parentheses says."""
+    if words[0].startswith("("):
+        return f"{variety} {words[0].strip('()')}"
+    return f"{variety} says {_counterpart(word, words)}"
 
 
 def _counterpart(word: str, others: list[str]) -> str:

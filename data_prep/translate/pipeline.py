@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from data_prep.common.engine import Drop
+from data_prep.common.models import ModelError
 from data_prep.translate import report
 from data_prep.translate.sources import read_conversations
 from data_prep.translate.translator import Options, Translator, Untranslatable
@@ -47,8 +48,13 @@ class Translate:
 
     async def __call__(self, sample: dict[str, Any], run: Any) -> dict[str, Any]:
         """The sample in pt-PT. Raises Drop with the guard's name."""
+        translator = Translator(run.models, self._options, self._evidence)
+        work = translator.work(sample)
         try:
-            done = await Translator(run.models, self._options, self._evidence).translate(sample)
+            done = await translator.translate(sample, work)
+        except ModelError as error:  # the engine asks again or drops it, by this name
+            self._log.write(report.record(sample["key"], work, f"model_{error.reason}", str(error)))
+            raise
         except Untranslatable as error:
             self._log.write(report.record(sample["key"], error.work, error.reason, str(error)))
             raise Drop(error.reason, str(error)) from error

@@ -2,7 +2,8 @@
 
     amalia-data translation-report RUN_DIR
 
-Lines are found again by the sample's key, so that a run that was killed and went on counts no sample twice.
+How many came out or were dropped is the run's own count, as `status` reads it; the lines tell the rest. They are found
+again by the sample's key, so that a run that was killed and went on counts no sample twice.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from data_prep.common.engine.ledger import Ledger
 from data_prep.translate.work import Work
 
 FOLDER = "translated"  # of a run's folder
@@ -72,10 +74,7 @@ class Log:
 
 
 def read(run_dir: str | Path) -> list[dict[str, Any]]:
-    """The last record of every sample, by key. A line that a kill cut short is of a sample that comes again.
-
-    Raises ValueError when there is none.
-    """
+    """The last record of every sample, by key. A line that a kill cut short is of a sample that comes again."""
     latest: dict[str, dict[str, Any]] = {}
     for path in sorted((Path(run_dir) / FOLDER).glob("*.jsonl")):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -85,24 +84,49 @@ def read(run_dir: str | Path) -> list[dict[str, Any]]:
                 continue
             if one["key"] not in latest or one["at"] >= latest[one["key"]]["at"]:
                 latest[one["key"]] = one
-    if not latest:
-        raise ValueError(
-            f"{run_dir} has no {FOLDER} folder with records: give the run_dir of `amalia-data translate run`, "
-            "runs/data_prep/translate by default, and not its shards"
-        )
     return [latest[key] for key in sorted(latest)]
 
 
-def page(records: Iterable[Mapping[str, Any]]) -> str:
-    """The report, in Markdown."""
+def counted(run_dir: str | Path) -> tuple[Ledger, str]:
+    """(the run's counts so far, a sentence on what is left: empty once it has finished), as `status` reads them.
+
+    Raises ValueError where there is no translation run.
+    """
+    from data_prep.common.engine.folder import RunFolder
+    from data_prep.common.engine.loading import load_stages
+    from data_prep.common.engine.progress import Reader
+    from data_prep.config import compose_unchecked, fill
+
+    if not (Path(run_dir) / "run.json").is_file():
+        raise ValueError(
+            f"{run_dir} has no run.json: give the run_dir of `amalia-data translate run`, "
+            "runs/data_prep/translate by default, and not its shards"
+        )
+    conf = compose_unchecked("translate", [])
+    conf.run_dir = str(run_dir)
+    folder = RunFolder(conf)
+    begun = folder.run()
+    if begun["name"] != conf.name:
+        raise ValueError(f"the run in {run_dir} is of {begun['name']}: this report is of `amalia-data translate run`")
+    fill(conf, [f"run_dir={run_dir}"], begun["settings"])
+    (state,) = Reader(conf, load_stages(conf)[1]).states()
+    if folder.report.is_file():
+        return state.ledger, ""
+    planned = "its samples are not counted yet" if state.records is None else f"of {state.records:,} samples"
+    return state.ledger, f"The run has not finished: {state.ledger.records:,} are done, {planned}."
+
+
+def page(records: Iterable[Mapping[str, Any]], counts: Ledger, left: str = "") -> str:
+    """The report, in Markdown. counts, left: of `counted`."""
     ends = list(records)
     out = [one for one in ends if not one["reason"]]
     english, portuguese = (sum(one["characters"][i] for one in out) for i in (0, 1))
     mended = sum(bool(one["refused"]) for one in out)
-    dropped = Counter(one["reason"] for one in ends if one["reason"])
+    dropped = counts.dropped()
     lines = [
-        f"{len(ends):,} samples in, {len(out):,} out ({mended:,} of them after a refusal), "
+        f"{counts.records:,} samples in, {counts.samples:,} out ({mended:,} of them after a refusal), "
         f"{dropped.total():,} dropped; {portuguese / max(1, english):.2f} characters of pt-PT for one of English.",
+        *([left] if left else ()),
     ]
     tables = {"Dropped, by reason": dropped}
     for title, name in (
@@ -117,7 +141,7 @@ def page(records: Iterable[Mapping[str, Any]]) -> str:
     lines += ["", "### Examples", "", "| English | pt-PT |", "|---|---|"]
     lines += [f"| {_cell(one['shown'][0])} | {_cell(one['shown'][1])} |" for one in out[:EXAMPLES]]
     lines += ["", "### Dropped", "", "| English | last try | why |", "|---|---|---|"]
-    lost = [one for one in ends if one["reason"]][:EXAMPLES]
+    lost = [one for one in ends if one["reason"] in dropped][:EXAMPLES]  # where a model gave up it may be asked again
     lines += [f"| {_cell(one['shown'][0])} | {_cell(one['shown'][1])} | {_cell(one['note'])} |" for one in lost]
     return "\n".join(lines) + "\n"
 
@@ -129,7 +153,7 @@ def main(words: list[str]) -> int:
         return 0
     if len(words) != 1:
         raise ValueError("which run? write `amalia-data translation-report RUN_DIR`")
-    print(page(read(words[0])), end="")
+    print(page(read(words[0]), *counted(words[0])), end="")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Conversations to translate: a folder of shards, or of .jsonl files with images beside them."""
+"""Conversations to translate: a folder of shards, or of .jsonl files with images beside them, or one such file."""
 
 from __future__ import annotations
 
@@ -12,21 +12,27 @@ FIELDS = ("messages", "chosen", "rejected", "id", "source", "language")
 
 
 def read_conversations(*, path: str, licence: str, source: str = "") -> Iterator[dict[str, Any]]:
-    """Every sample below `path`, in the order of the files' names: WebDataset tars (key.json, key.0.jpg, ...) and
-    .jsonl files, whose lines are samples with "images" as paths beside the file.
+    """Every sample of the file `path`, or below that folder, in the order of the files' names: WebDataset tars
+    (key.json, key.0.jpg, ...) and .jsonl files, whose lines are samples with "images" as paths beside the file.
 
     licence: of the material, where a sample does not carry its own. source: its name, where a sample has none. Raises
-    ValueError on a folder without either, without a licence, and on a sample that cannot be read, by name.
+    ValueError on a path without either, without a licence, and on a sample that cannot be read, by name.
     """
-    files = sorted(p for p in Path(path).rglob("*") if p.suffix in (".tar", ".jsonl") and p.is_file())
-    if not files or not licence:
-        fault = f"{path} has no .tar or .jsonl file" if not files else f"the conversations in {path} have no licence"
-        raise ValueError(f"{fault}: give data.path=FOLDER data.licence=NAME, as in data.licence=CC-BY-4.0")
+    place = Path(path)
+    found = [place] if place.is_file() else place.rglob("*")
+    files = sorted(p for p in found if p.suffix in (".tar", ".jsonl") and p.is_file())
+    if not files:
+        fault = "has no .tar or .jsonl file" if place.is_dir() else "is no folder and no .tar or .jsonl file"
+        raise ValueError(f"{path} {fault}: give data.path=FOLDER, or data.path=FILE.jsonl, and data.licence=NAME")
+    if not licence:
+        raise ValueError(f"the conversations in {path} have no licence: give data.licence=NAME, as in CC-BY-4.0")
     for file in files:
         for sample in _tar(file) if file.suffix == ".tar" else _jsonl(file):
             own = sample.pop("provenance", None) or {}
             sample["licence"] = own.get("licence") or licence
-            sample["source"] = sample.get("source") or source or str(file.relative_to(path))
+            sample["source"] = (
+                sample.get("source") or source or (file.name if file == place else str(file.relative_to(place)))
+            )
             yield sample
 
 

@@ -72,10 +72,16 @@ class Translator:
     def __init__(self, models: Models, options: Options, evidence: Callable[[str], Any] | None = None) -> None:
         self.models, self.options, self.evidence = models, options, evidence
 
-    async def translate(self, sample: Mapping[str, Any]) -> Translation:
-        """The sample in pt-PT. Raises Untranslatable when no translation passed, ModelError when a model gave none."""
+    def work(self, sample: Mapping[str, Any]) -> Work:
+        """What there is to do; nothing is asked yet."""
         options = self.options
-        work = Work(split(sample, options.assistant, options.quotes), self.evidence, options.quotes)
+        return Work(split(sample, options.assistant, options.quotes), self.evidence, options.quotes)
+
+    async def translate(self, sample: Mapping[str, Any], work: Work | None = None) -> Translation:
+        """The sample in pt-PT. Raises Untranslatable when no translation passed, ModelError when a model gave none;
+        `work` (of this sample) then shows how far it came.
+        """
+        options, work = self.options, work or self.work(sample)
         if options.translator:
             await self._by_translator(work)
         if options.editor and work.open:

@@ -2,18 +2,21 @@
 
 import asyncio
 import json
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from data_prep.common import json_answers, prompts, wire
 from data_prep.common.client import _retry_after
 from data_prep.common.counters import Counters
 from data_prep.common.limits import BURST_SECONDS, Bucket
-from data_prep.common.routes import routes_from, unpinned_models
+from data_prep.common.routes import Price, Route, Server, routes_from, unpinned_models
+from data_prep.config import compose_unchecked
 
 ROOT = Path(__file__).resolve().parents[3]
 SERVER = {"url": "http://localhost:1/v1"}
@@ -25,6 +28,42 @@ def test_every_models_file_is_understood(path):
     routes = routes_from(yaml.safe_load(path.read_text()))
     assert not {"main", "master", "latest"} & {route.version for route in routes.roles.values()}  # say nothing
     assert {"translator", "editor", "captioner", "generator", "judge"} <= set(routes.roles)
+
+
+def optional(kind):
+    """Field -> its default."""
+    plain = {f.name: f.default for f in fields(kind) if f.default is not MISSING}
+    return plain | {f.name: f.default_factory() for f in fields(kind) if f.default_factory is not MISSING}
+
+
+@pytest.mark.parametrize("name", ["local", "paper"])
+def test_every_optional_setting_of_a_models_file_can_be_overridden(name):
+    """Each of every server and role, in plain key=value words, and to a value that it did not have."""
+    plain = compose_unchecked("translate", [f"models={name}"]).models
+    others = {str: "x", int: 7, float: 7, bool: True} | {"schema": "prompt", "images": "file"}
+    names = [f"servers.{server}.{key}" for server in plain.servers for key in optional(Server)]
+    names += [f"roles.{role}.{key}" for role in plain.roles for key in {*optional(Route)} - {"price", "extra"}]
+    names += [f"roles.{role}.price.{key}" for role in plain.roles for key in optional(Price)]
+    kinds = {**optional(Server), **optional(Route), **optional(Price)}
+    new = {dotted: others.get(key := dotted.split(".")[-1], others[type(kinds[key])]) for dotted in names}
+    given = compose_unchecked(
+        "translate", [f"models={name}", *(f"models.{key}={value}" for key, value in new.items())]
+    ).models
+    assert {key: OmegaConf.select(given, key) for key in new} == new
+    for role in plain.roles:
+        more = compose_unchecked("translate", [f"models={name}", f"+models.roles.{role}.extra.top_p=0.9"]).models.roles
+        assert more[role].extra == {"top_p": 0.9}
+
+
+@pytest.mark.parametrize("name", ["local", "paper"])
+def test_the_settings_that_a_models_file_writes_out_are_the_defaults(name):
+    routes = routes_from(yaml.safe_load((ROOT / f"conf/data_prep/models/{name}.yaml").read_text()))
+    own = {"concurrency", "schema", "images"}
+    for kind, several in ((Server, routes.servers), (Route, routes.roles)):
+        for one in several.values():
+            assert {k: getattr(one, k) for k in optional(kind).keys() - own} == {
+                k: value for k, value in optional(kind).items() if k not in own
+            }
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import socket
 
+import pytest
 from asking_pipeline import words_of
 
 from data_prep.cli import main
@@ -36,6 +37,15 @@ def test_a_host_without_a_name_is_said_too():
     assert "no server at http://no-such-host.invalid/v1" in next(
         silent_servers(models("http://no-such-host.invalid/v1"))
     )
+
+
+@pytest.mark.parametrize("executor", ["local", "slurm"])
+def test_a_url_that_is_no_address_is_refused_before_a_server_is_said_to_be_missing(tmp_path, capsys, executor):
+    words = [*words_of("localhost:8765", tmp_path, records=1), f"executor={executor}"]
+    assert main(["base_text", "run", *words, *(["executor.partition=acc"] if executor == "slurm" else [])]) == 2
+    said = capsys.readouterr().err
+    assert "error: server url 'localhost:8765' does not begin with http:// or https://: write it out" in said
+    assert "no server at" not in said
 
 
 def test_whoever_submits_to_a_cluster_is_told_what_is_seen_from_there(tmp_path, capsys, monkeypatch):

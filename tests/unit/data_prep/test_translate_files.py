@@ -2,10 +2,12 @@
 
 import json
 import tarfile
+from collections import Counter
 
 import pytest
 
 from data_prep import cli
+from data_prep.common.engine.ledger import Ledger, StepCounts
 from data_prep.translate import report
 from data_prep.translate.segments import split
 from data_prep.translate.sources import read_conversations
@@ -64,6 +66,19 @@ def test_a_folder_without_conversations_or_licence_is_named(tmp_path):
         list(read_conversations(path=str(tmp_path), licence=""))
 
 
+def test_one_file_is_read_as_a_folder_of_it_and_another_kind_is_named(tmp_path):
+    (tmp_path / "x.png").write_bytes(PNG)
+    (tmp_path / "set.jsonl").write_text(json.dumps({"messages": MESSAGES, "images": ["x.png"]}) + "\n")
+    tar(tmp_path, {"key": "a-1", "messages": MESSAGES, "images": [PNG], "source": ""})
+    whole = list(read_conversations(path=str(tmp_path), licence="CC0-1.0"))
+    names = ("set.jsonl", "shard-000000.tar")
+    alone = [one for name in names for one in read_conversations(path=str(tmp_path / name), licence="CC0-1.0")]
+    assert alone == whole and [one["source"] for one in alone] == list(names)
+    for name in ("x.png", "gone.jsonl"):
+        with pytest.raises(ValueError, match=f"{name} is no folder and no .tar or .jsonl file: give data.path=FOLDER"):
+            list(read_conversations(path=str(tmp_path / name), licence="CC0-1.0"))
+
+
 def work(text, translation=None, reason=None):
     found = Work(split({"key": "k", "messages": [{"role": "user", "content": text}]}))
     found.offer(0, translation, "editor", "m@1")
@@ -82,18 +97,19 @@ def test_the_report_counts_a_sample_once_and_adds_up(tmp_path):
     other.write_text(file.read_text().splitlines()[0] + "\n" + '{"key": "c", "at": 1, "rea')  # an older line; a cut one
     records = report.read(tmp_path)
     assert [(one["key"], one["reason"]) for one in records] == [("a", ""), ("b", "empty")]
-    page = report.page(records)
+    ledger = Ledger([StepCounts("translate", 2, 1, dropped=Counter(empty=1))], 2, 1)
+    page = report.page(records, ledger)
     assert page.startswith("2 samples in, 1 out (0 of them after a refusal), 1 dropped; 1.60 characters")
     assert "| editor: empty | 1 |" in page and "| translated | 1 |" in page and "| m@1 | 1 |" in page
     assert "| A red dog. | Um cão vermelho. |" in page and "está vazia \\| x |" in page
 
 
-def test_the_command_prints_the_page_and_names_what_it_lacks(tmp_path, capsys):
-    report.Log(tmp_path).write(report.record("a", work("A red dog.", "Um cão vermelho.")))
-    assert cli.main(["translation-report", str(tmp_path)]) == 0
-    assert capsys.readouterr().out.startswith("1 samples in, 1 out")
+def test_the_command_names_what_it_lacks(tmp_path, capsys):
     assert cli.main(["translation-report", str(tmp_path / "x")]) == 2
-    assert "has no translated folder with records: give the run_dir of" in capsys.readouterr().err
+    assert "x has no run.json: give the run_dir of" in capsys.readouterr().err
+    (tmp_path / "run.json").write_text('{"name": "base_text", "settings": {}}')
+    assert cli.main(["translation-report", str(tmp_path)]) == 2
+    assert "is of base_text: this report is of `amalia-data translate run`" in capsys.readouterr().err
     assert cli.main(["translation-report"]) == 2
     assert "which run? write `amalia-data translation-report RUN_DIR`" in capsys.readouterr().err
     assert cli.main(["translation-report", "--help"]) == 0

@@ -7,6 +7,7 @@ from engine_runs import make
 from model_double import ModelDouble, texts
 
 from data_prep import cli
+from data_prep.common.engine.folder import RunFolder
 from data_prep.common.engine.model_access import open_models
 from data_prep.config import compose
 from data_prep.translate import pipeline, report
@@ -54,8 +55,8 @@ def test_shards_go_in_and_samples_drops_and_a_report_come_out(tmp_path):
     assert {role for role, _ in item["models"]} == {"translator"}
     assert {prompt.split("@")[0] for prompt in item["prompts"]} == {"translate/gemma"}
     assert dict(ledger.dropped()) == {"not_english": 1, "number": 1} and ledger.samples == 1
-    page = report.page(report.read(tmp_path / "run"))
-    assert page.startswith("2 samples in, 1 out (0 of them after a refusal), 1 dropped")
+    page = report.page(report.read(tmp_path / "run"), ledger)
+    assert page.startswith("3 samples in, 1 out (0 of them after a refusal), 2 dropped")
     assert "| editor: number | 2 |" in page and "| translator: number | 1 |" in page
 
 
@@ -78,3 +79,34 @@ def test_amalia_data_translate_run_writes_shards_that_amalia_verifies(tmp_path, 
     shard.write_bytes(shard.read_bytes().replace(b"autocarro", b"autocarrO"))
     assert trainer.main(["data", "verify", str(tmp_path / "out")]) == 2
     assert "shard-000000.tar (another sha256)" in capsys.readouterr().err
+
+
+def no_json(body, number):
+    """An editor whose answers no schema takes."""
+    words = texts(body)[0]
+    return "não sei" if "Segmentos pedidos" in words else PT[words.split("into Portuguese:\n\n\n")[1]]
+
+
+def test_the_report_counts_what_the_run_counts_before_and_after_its_end(tmp_path, capsys):
+    shards(tmp_path / "in")
+    where = [f"run_dir={tmp_path / 'run'}"]
+    with ModelDouble(no_json) as double:
+        words = [f"data.path={tmp_path / 'in'}", "data.licence=CC0-1.0", f"out={tmp_path / 'out'}", *where]
+        words += ["records_per_chunk=1", f"models.servers.local.url={double.url}"]
+        conf = compose("translate", words)
+        RunFolder(conf).begin(conf, "c0ffee")
+        models = open_models(pipeline, conf)
+        make(conf, pipeline.pipeline(conf), models=models, tasks=2, only=[1], finish=False)  # b alone
+        assert cli.main(["translate", "status", *where]) == 0
+        assert "1 in = 0 out + 1 dropped (model_schema 1)" in capsys.readouterr().out
+        assert cli.main(["translation-report", str(tmp_path / "run")]) == 0
+        page = capsys.readouterr().out
+        assert page.startswith("1 samples in, 0 out (0 of them after a refusal), 1 dropped;")
+        assert "The run has not finished: 1 are done, of 3 samples." in page and "| model_schema | 1 |" in page
+        assert cli.main(["translate", "run", *words]) == 0
+    assert "translate                2 in = 1 out + 1 dropped (model_schema 1)" in capsys.readouterr().out
+    assert cli.main(["translation-report", str(tmp_path / "run")]) == 0
+    page = capsys.readouterr().out
+    assert page.startswith("3 samples in, 1 out (0 of them after a refusal), 2 dropped;") and "not finished" not in page
+    assert "| model_schema | 1 |" in page and "| not_english | 1 |" in page
+    assert "| There are 3 trains. | Há 4 comboios. |" in page.partition("### Dropped\n")[2]

@@ -51,6 +51,12 @@ def test_jsonl_input_and_the_key(tmp_path, capsys):
         main([str(path)])
 
 
+def test_a_key_for_lines_of_text_is_refused(file):
+    for name in (str(file), "-"):
+        with pytest.raises(ValueError, match=r"^--field x: .* is read as text, one a line; leave --field out"):
+            main([name, "--field", "x"])
+
+
 def test_standard_input(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", io.StringIO(TEXT))
     main(["-", "--dropped"])

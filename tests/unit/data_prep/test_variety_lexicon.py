@@ -115,3 +115,16 @@ def test_an_explanation_names_the_counterpart_of_its_word(word, other):
     """Not the first words of its line: `dezanove` is not what is said for `dezesseis`."""
     (said,) = {entry.explanation for entry in ALL if entry.tokens == tuple(word.split())}
     assert re.search(rf"says {other}\b", said), said
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("joão", "joão: pt-BR has no article before a name"),
+        ("março", "março: pt-BR writes months in lower case"),
+        ("niver", "niver: pt-PT says aniversário"),
+        ("se for caso disso", "se for caso disso: pt-BR says se for o caso"),
+    ],
+)
+def test_an_explanation_reads_as_a_sentence(word, said):
+    assert {entry.explanation for entry in ALL if entry.tokens == tuple(word.split())} == {said}
