@@ -91,12 +91,14 @@ def run_pipeline(conf) -> int:
     from data_prep.common.engine.folder import RunFolder
     from data_prep.common.engine.loading import load_stages
     from data_prep.common.engine.progress import report_lines
-    from data_prep.common.reachable import silent_servers
+    from data_prep.common.reachable import check_addresses, silent_servers
     from data_prep.common.routes import unpinned_models
 
     out = Path(conf.out).absolute()
     folder, commit = RunFolder(conf), pipeline_commit()
     _, stages = load_stages(conf)
+    if conf.get("models"):
+        check_addresses(conf.models)
     begun = begin(conf, commit)
     if finished_report(out, begun["id"]) is None:
         if begun["commit"] != commit:

@@ -13,14 +13,17 @@ from data_prep.common.routes import check_address
 SECONDS = 2.0  # for a connection
 
 
+def check_addresses(models: Mapping[str, Any]) -> None:
+    """Raises ValueError on a server's url that is no address: no server will ever come there."""
+    for server in models["servers"].values():
+        check_address(server["url"])
+
+
 def silent_servers(models: Mapping[str, Any]) -> Iterator[str]:
     """A line for each server of the configuration's `models` that takes no connection; the roles that it answers.
 
-    No error: what was asked before is answered from the cache, and a server may still come. Raises ValueError, before
-    the first line, on a url that is no address: no server will ever come there.
+    No error: what was asked before is answered from the cache, and a server may still come.
     """
-    for server in models["servers"].values():
-        check_address(server["url"])
     for name, server in models["servers"].items():
         roles = sorted(role for role, route in models["roles"].items() if route["server"] == name)
         if roles and not server.get("proxy") and not _takes_connections(server["url"]):
