@@ -71,6 +71,17 @@ def default_scale() -> Scale:
     return Scale.of(OmegaConf.load(CONFIG).lexical)
 
 
+#: `<main>X` of a rule: X stands before, and from the sentence's start to it at most MAIN tokens, none of which draws a
+#: clitic before the verb in pt-PT, too (que, não, quando), or is another verb form. Lookbehinds have one length each.
+_MAIN = re.compile(r"<main>(\[[^]]+\])")
+MAIN, _PLAIN = 9, "[^.KPIHGVWsS]"
+
+
+def _before(match: re.Match) -> str:
+    starts = (f"{start}{_PLAIN}{{{n}}}{match[1]}" for n in range(1, MAIN + 1) for start in ("^", "[.]"))
+    return f"(?:{'|'.join(f'(?<={start})' for start in starts)})"
+
+
 class _Rules(NamedTuple):
     """The lexicon; the letters that a grammar rule can begin with; the rules that begin with each; what a rule says."""
 
@@ -88,7 +99,7 @@ def rules() -> _Rules:
     for name, variety, strength, starts, pattern, explanation in rows("grammar"):
         said[name] = (variety, strength, explanation)
         for letter in starts:
-            by_letter.setdefault(letter, []).append(f"(?P<{name}>{pattern})")
+            by_letter.setdefault(letter, []).append(f"(?P<{name}>{_MAIN.sub(_before, pattern)})")
     compiled = {letter: re.compile("|".join(patterns)) for letter, patterns in by_letter.items()}
     return _Rules(Words(), re.compile(f"[{''.join(compiled)}]"), compiled, said)
 

@@ -37,9 +37,9 @@ _NO_INFINITIVE = frozenset(
 )
 _INFINITIVE = re.compile(r"^\w{2,}[aei]r$|^(ir|pôr|compor|propor|dispor|expor|supor|impor|ver|ler|ser|ter|dar)$")
 _INFINITIVE_CLITIC = re.compile(r"^\w+(ar|er|ir|or)-(me|te|se|lhe|lhes|nos)$|^\w+[áêêíô]-l[oa]s?$|^\w*i-l[oa]s?$")
-#: third person, and nouns of that form
+#: third person
 _PRETERITE = re.compile(r"^\w{3,}(?:ou|[aei]ram|iu)$|^\w{2,}(?:ec|end|rr|v|b|met|olh)eu$")
-_NO_PRETERITE = frozenset("moscou caribou bissau pariu".split())
+_NO_PRETERITE = frozenset(("moscou", "caribou", "bijou"))
 _CLITIC = re.compile(r"-(?:me|te|se|lhe|lhes|nos|[lnm]?[oa]s?|lhos?|lhas?|ei|á|ão|ia|iam)$")
 MOST = 200_000  # chunks kept; the cache starts anew at that many, between two texts
 

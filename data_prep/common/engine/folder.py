@@ -110,8 +110,9 @@ class RunFolder:
             write_json(self.path / "run.json", begun | {"settings": settings})
         run = self.run()
         before = run["settings"]
-        if not any(name.startswith("models.") for name in before):  # nothing was asked before they were named
-            before |= {name: value for name, value in settings.items() if name.startswith("models.")}
+        named = {name: value for name, value in settings.items() if name.startswith("models.")}
+        if named and not any(name.startswith("models.") for name in before):  # nothing was asked until now
+            before |= named
             write_json(self.path / "run.json", run)
         for name in sorted(before.keys() | settings.keys()):
             if before.get(name) != settings.get(name):
