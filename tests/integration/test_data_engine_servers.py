@@ -14,14 +14,13 @@ from model_double import ModelDouble
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = 40
+RETRIED = r" +([\d,]+) retried \(refused ([\d,]+)\)"
 
 
-def command(action, *words):
+def command(action, *words, stdout=subprocess.PIPE):
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     line = [sys.executable, "-m", "data_prep.cli", "base_text", action, *words]
-    return subprocess.Popen(
-        line, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    return subprocess.Popen(line, cwd=ROOT, env=environment, text=True, stdout=stdout, stderr=subprocess.STDOUT)
 
 
 def said(action, *words):
@@ -43,19 +42,32 @@ def test_a_run_whose_server_comes_late_says_what_it_waits_for(tmp_path):
         double.stop()
         late = words_of(double.url, tmp_path / "late", RECORDS, retries=1000, backoff=0.05, backoff_max=0.2)
         late += ["records_per_chunk=8"]
-        process = command("run", *late, "executor.workers=2", "progress_seconds=1")
-        deadline = time.monotonic() + 90
-        while not (seen := re.search(r" 0/40 .*  (\d+) retried \(refused (\d+)\)", status(tmp_path / "late"))):
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline, "no retries seen in 90 s"
-            time.sleep(0.5)
+        log = tmp_path / "late.log"
+        with log.open("w") as stdout:
+            process = command("run", *late, "executor.workers=2", "progress_seconds=1", stdout=stdout)
+        try:
+            in_status = wait_for(r" 0/40 .*" + RETRIED, lambda: status(tmp_path / "late"), process, log)
+            in_its_own_line = wait_for(r"0/40  0 out" + RETRIED, log.read_text, process, log)
+            double.start()
+            code = process.wait(timeout=120)
+        finally:
+            process.kill()
+    for seen in (in_status, in_its_own_line):
         assert seen[1] == seen[2]
-        double.start()
-        text = process.communicate(timeout=120)[0]
-    assert process.returncode == 0, text
-    assert re.search(r"0/40  0 out  [\d,]+ retried \(refused [\d,]+\)", text), "the line of the run itself, meanwhile"
-    assert re.search(rf"  {RECORDS} calls, [\d,]+ retried \(refused [\d,]+\), 0 cached, ", text), "and its report"
+    text = log.read_text()
+    assert code == 0, text
+    assert re.search(rf" {RECORDS} calls,{RETRIED}, 0 cached, ", text), "and its report"
     assert shards(tmp_path / "late" / "out") == shards(tmp_path / "whole" / "out") != []
+
+
+def wait_for(pattern, read, process, log):
+    """The match of `pattern` in what `read` gives; the server stays away until then, so that nothing races."""
+    deadline = time.monotonic() + 90
+    while not (seen := re.search(pattern, read())):
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, f"no {pattern} in 90 s:\n{log.read_text()}"
+        time.sleep(0.5)
+    return seen
 
 
 def status(folder):
