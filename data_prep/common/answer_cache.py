@@ -12,6 +12,7 @@ import json
 import os
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,19 @@ class AnswerCache:
         self._pid = os.getpid()
 
     def _open(self) -> sqlite3.Connection:
+        """SQLite waits for other processes' locks, but not where two change a new file's journal at once: the loser is
+        told "locked" in no time. It only has to ask again.
+        """
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                return self._opened()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    def _opened(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, check_same_thread=False)
         with contextlib.ExitStack() as on_error:
             on_error.callback(connection.close)
