@@ -59,10 +59,15 @@ class Limiter:
 
     async def admit(self, tokens: float) -> None:
         """Waits until a call of about `tokens` may go out."""
-        while (wait := self._open_at - time.monotonic()) > 0:
+        while wait := self.paused:
             await asyncio.sleep(wait)
         await self.requests.take(1)
         await self.tokens.take(tokens)
+
+    @property
+    def paused(self) -> float:
+        """Seconds until the next call may begin, 0 where no pause is on."""
+        return max(0.0, self._open_at - time.monotonic())
 
     def pause(self, seconds: float) -> None:
         """No call begins for so long: the server said so, and every caller of it waits, not only the one that heard."""

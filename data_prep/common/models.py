@@ -107,6 +107,10 @@ class Models:
             counts.answered += 1
         return answer
 
+    def pauses(self) -> dict[str, float]:
+        """Server -> seconds that it asked all callers to wait from now on (Retry-After); only those that did."""
+        return {name: paused for name, client in self._clients.items() if (paused := client.limiter.paused)}
+
     def key(self, request: Request) -> str:
         """The cache's key: everything that decides the answer, and nothing of where it is computed."""
         route = self.routes.route(request.role)

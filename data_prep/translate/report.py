@@ -94,7 +94,7 @@ def counted(run_dir: str | Path) -> tuple[Ledger, str]:
     """
     from data_prep.common.engine.folder import RunFolder
     from data_prep.common.engine.loading import load_stages
-    from data_prep.common.engine.progress import Reader
+    from data_prep.common.engine.run_state import Reader
     from data_prep.config import compose_unchecked, fill
 
     if not (Path(run_dir) / "run.json").is_file():

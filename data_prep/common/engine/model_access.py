@@ -39,7 +39,8 @@ class Answer(Protocol):
 
 class Models(Protocol):
     """Routes by role, retries, caches. Raises ModelError when it gives up. One that sends calls again may have
-    `counters`: by role what has `retried`, the number of those calls by cause.
+    `counters`: by role what has `retried`, the number of those calls by cause. One whose servers ask to wait may have
+    `pauses()`: seconds from now on, by server.
     """
 
     async def ask(self, request: Any) -> Any:

@@ -18,7 +18,8 @@ PULSE_SECONDS = 1.0
 @dataclass
 class Pulse:
     """Of one task. open: the ledgers of the chunks that it works on, by number. retried: gives the calls that were sent
-    again and are in none of these ledgers, by cause. notes: lines for `status` about how it began.
+    again and are in none of these ledgers, by cause. pauses: gives the seconds that servers asked it to wait.
+    notes: lines for `status` about how it began.
 
     owner: process whose death ends this one (0: none): nobody would see this task's errors, and the next run would wait
     for its chunk.
@@ -31,6 +32,7 @@ class Pulse:
     open: dict[int, Ledger] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     retried: Callable[[], Mapping[str, int]] = dict
+    pauses: Callable[[], Mapping[str, float]] = dict
     _written: float = 0.0
 
     def __post_init__(self) -> None:
@@ -48,6 +50,7 @@ class Pulse:
         content |= {"started": self._started, "updated": now, "records": self.records}
         content["open"] = {str(chunk): ledger.to_json() for chunk, ledger in self.open.items()}
         content |= {"retried": dict(self.retried()), "notes": self.notes}
+        content |= {"paused_until": {server: now + seconds for server, seconds in self.pauses().items()}}
         write_json(self.folder.live(self.task), content)
 
 

@@ -54,6 +54,7 @@ class Task:
         flow = Flow(self._stage, self._conf.seed, models, self._conf.concurrency, last)
         self._retries = Retries(models)
         self._pulse.retried = self._retries.under_way
+        self._pulse.pauses = getattr(models, "pauses", dict)
         beat = asyncio.create_task(self._beat())
         try:
             async with Several() as several:

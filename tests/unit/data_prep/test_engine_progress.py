@@ -13,8 +13,9 @@ from engine_runs import make, settings, source, turns
 from data_prep.common.engine import Drop
 from data_prep.common.engine.folder import RunFolder, write_json
 from data_prep.common.engine.ledger import Ledger
-from data_prep.common.engine.progress import Progress, Reader, status_lines
+from data_prep.common.engine.progress import Progress, status_lines
 from data_prep.common.engine.pulse import Pulse
+from data_prep.common.engine.run_state import Reader
 from data_prep.common.engine.steps import stages_of
 from data_prep.common.engine.task import Task
 

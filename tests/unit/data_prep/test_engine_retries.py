@@ -1,6 +1,7 @@
 """Calls that are sent again are seen while no record is done, are counted once, and stay counted."""
 
 import asyncio
+import re
 import socket
 from collections import Counter
 
@@ -15,9 +16,10 @@ from data_prep.common.engine.finish import check_stage
 from data_prep.common.engine.folder import RunFolder
 from data_prep.common.engine.model_access import Retries
 from data_prep.common.engine.phases import Make
-from data_prep.common.engine.progress import Reader, report_lines, status_lines
+from data_prep.common.engine.progress import report_lines, status_lines
 from data_prep.common.engine.pulse import Pulse
 from data_prep.common.engine.records import plan_source
+from data_prep.common.engine.run_state import Reader
 from data_prep.common.engine.steps import stages_of
 from data_prep.common.engine.task import Task
 from data_prep.common.models import Models
@@ -89,6 +91,28 @@ def test_causes_are_told_apart_and_reported(tmp_path):
     assert "  6 calls, 4 retried (429 2, 503 1, reset 1), 0 cached, 60 tokens in" in "\n".join(
         report_lines({"stages": [entry], "shards": shards, "out": "x"})
     )
+
+
+def test_what_a_server_asks_to_wait_is_seen_and_is_part_of_what_is_left(tmp_path):
+    run, seen = Run(tmp_path, concurrency=1), []
+    trouble = {4: Reply(status=429, headers={"Retry-After": "5"})}
+
+    async def watch():
+        task = asyncio.create_task(run.go(models(double)))
+        while not task.done():
+            if (state := run.state()).pauses:
+                seen.append(state)
+            await asyncio.sleep(0.2)
+        await task
+
+    with ModelDouble(lambda body, number: trouble.get(number, "sete")) as double:
+        asyncio.run(watch())
+    state = seen[0]
+    assert 0 < seen[-1].pauses["s"] < state.pauses["s"] < 5 and list(state.pauses) == ["s"]
+    said = r"  1 retried \(429 1\)  s asked to wait 0m0[0-4]s  [\d.]+/s  left 0m\d\ds$"
+    assert re.search(said, str(state)), str(state)
+    assert state.seconds_left() > state.pauses["s"]
+    assert not run.state().pauses and "wait" not in str(run.state())
 
 
 def test_nothing_is_said_where_nothing_was_sent_again(tmp_path):
