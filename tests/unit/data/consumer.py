@@ -26,8 +26,11 @@ def digest(batch) -> str:
     return found.hexdigest()
 
 
-def consume(build, folder: Path, number: int) -> None:
-    """Goes on at folder/state.pt until `number` batches were given in all; a line `number digest` in folder/given."""
+def consume(build, folder: Path, number: int, hold: int | None) -> None:
+    """Goes on at folder/state.pt until `number` batches were given in all; a line `number digest` in folder/given.
+
+    hold: after so many batches of this life it waits, to be killed there however late it is seen.
+    """
     os.setsid()  # so that it can be killed with its workers, and they can be found
     torch.set_num_threads(1)
     loader, first, position = build(), 0, folder / "state.pt"
@@ -38,6 +41,8 @@ def consume(build, folder: Path, number: int) -> None:
     given = os.open(folder / "given", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     for index in range(first, number):
         os.write(given, f"{index} {digest(next(loader))}\n".encode())
+        if index + 1 - first == hold:
+            time.sleep(600)
         time.sleep(PACE)
         if (index + 1) % SAVE_EVERY == 0:
             torch.save({"given": index + 1, "state": loader.state()}, folder / "state.new")
@@ -53,9 +58,9 @@ class Run:
         self.sessions: list[int] = []
         folder.mkdir()
 
-    def start(self) -> None:
+    def start(self, hold: int | None = None) -> None:
         self.process = multiprocessing.get_context("fork").Process(
-            target=consume, args=(self.build, self.folder, self.number)
+            target=consume, args=(self.build, self.folder, self.number, hold)
         )
         gc.freeze()  # Energon collects garbage in each new worker: 3 s, with all that pytest holds
         self.process.start()
