@@ -34,6 +34,8 @@ class Pulse:
     retried: Callable[[], Mapping[str, int]] = dict
     pauses: Callable[[], Mapping[str, float]] = dict
     _written: float = 0.0
+    _pause: float = 0.0  # seconds, the longest that was on when this was last written
+    _waited: float = 0.0  # seconds of pauses until then: no part of the rate of records
 
     def __post_init__(self) -> None:
         self._started = time.time()
@@ -45,12 +47,14 @@ class Pulse:
             return
         if self.owner and os.getppid() != self.owner and not alive(self.owner):
             os._exit(1)
-        self._written = now
+        self._waited += min(self._pause, now - self._written)
+        pauses = self.pauses()
+        self._written, self._pause = now, max(pauses.values(), default=0.0)
         content = {"task": self.task, "pid": os.getpid(), "host": socket.gethostname(), "state": state, "error": error}
         content |= {"started": self._started, "updated": now, "records": self.records}
         content["open"] = {str(chunk): ledger.to_json() for chunk, ledger in self.open.items()}
         content |= {"retried": dict(self.retried()), "notes": self.notes}
-        content |= {"paused_until": {server: now + seconds for server, seconds in self.pauses().items()}}
+        content |= {"waited": self._waited, "paused_until": {server: now + left for server, left in pauses.items()}}
         write_json(self.folder.live(self.task), content)
 
 

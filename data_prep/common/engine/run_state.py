@@ -19,9 +19,9 @@ BAR = 20  # characters
 
 @dataclass
 class StageState:
-    """A stage now. records: None before it is planned. rate: records a second of running tasks. barrier: its own.
-    pauses: seconds that servers asked its tasks to wait, by server. notes: what tasks that have not ended well said as
-    they began, and the hosts of those that did.
+    """A stage now. records: None before it is planned. barrier: its own. rate: records a second of running tasks, without
+    the time that pauses took. pauses: seconds that servers asked its tasks to wait, by server. notes: what tasks that
+    have not ended well said as they began, and the hosts of those that did.
     """
 
     name: str
@@ -118,7 +118,8 @@ class Reader:
             for server, until in task.get("paused_until", {}).items():
                 if (seconds := until - time.time()) > 0:
                     state.pauses[server] = max(seconds, state.pauses.get(server, 0.0))
-            state.rate += task["records"] / max(1e-3, task["updated"] - task["started"])
+            seconds = task["updated"] - task["started"] - task.get("waited", 0.0)
+            state.rate += task["records"] / max(1e-3, seconds)
 
 
 def _ended_here(task: dict[str, Any]) -> bool:

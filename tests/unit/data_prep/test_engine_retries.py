@@ -112,6 +112,7 @@ def test_what_a_server_asks_to_wait_is_seen_and_is_part_of_what_is_left(tmp_path
     said = r"  1 retried \(429 1\)  s asked to wait 0m0[0-4]s  [\d.]+/s  left 0m\d\ds$"
     assert re.search(said, str(state)), str(state)
     assert state.seconds_left() > state.pauses["s"]
+    assert seen[-1].seconds_left() < state.seconds_left() - 1, "what was waited makes the rate no lower"
     assert not run.state().pauses and "wait" not in str(run.state())
 
 
