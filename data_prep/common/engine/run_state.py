@@ -19,9 +19,9 @@ BAR = 20  # characters
 
 @dataclass
 class StageState:
-    """A stage now. records: None before it is planned. barrier: its own. rate: records a second of running tasks, without
-    the time that pauses took. pauses: seconds that servers asked its tasks to wait, by server. notes: what tasks that
-    have not ended well said as they began, and the hosts of those that did.
+    """A stage now. records: None before it is planned. barrier: its own. rate: records a second of running tasks,
+    without the time that pauses took. pauses: seconds that servers asked its tasks to wait, by server. notes: what
+    tasks that have not ended well said as they began, and the hosts of those that did.
     """
 
     name: str
