@@ -12,8 +12,8 @@ from typing import Any
 from PIL import Image
 from skimage import data as photographs
 
-from nemo_amalia.data.image_geometry import ImageGeometry, grids_up_to
-from nemo_amalia.data.shards import write_shards
+from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
+from nemo_amalia.data.shards.write import write_shards
 
 TILE, PATCH, TOKENS = 384, 16, 16384
 PINPOINTS = grids_up_to(12, TILE)
@@ -74,7 +74,7 @@ def tokenizer() -> Any:
 
 def settings() -> dict[str, Any]:
     """Of build_loader: one pass over the data, in packs."""
-    from nemo_amalia.data.chat import ChatFormat
+    from nemo_amalia.data.encoding.chat import ChatFormat
 
     return {
         "geometry": GEOMETRY,

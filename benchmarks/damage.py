@@ -58,9 +58,9 @@ def reader(folder: Path, found: dict):
     """A function that reads the folder once, and leaves the counts in `found`."""
     from transformers import AutoTokenizer
 
-    from nemo_amalia.data.chat import ChatFormat
-    from nemo_amalia.data.image_geometry import ImageGeometry, grids_up_to
-    from nemo_amalia.data.loader import build_loader
+    from nemo_amalia.data.encoding.chat import ChatFormat
+    from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
+    from nemo_amalia.data.loading.energon_stream import build_loader
 
     settings = {"geometry": ImageGeometry(TILE, PATCH, grids_up_to(12, TILE)), "seq_length": SEQ_LENGTH}
     settings |= {"chat": ChatFormat(AutoTokenizer.from_pretrained(TOKENIZER)), "image_mean": MEAN, "image_std": STD}

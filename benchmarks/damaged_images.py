@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nemo_amalia.data.shards import add_parts, prepare_folder
+from nemo_amalia.data.shards.write import add_parts, prepare_folder
 
 HTML = b"<!DOCTYPE html><html><body><h1>403 Forbidden</h1></body></html>"
 

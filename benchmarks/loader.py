@@ -30,7 +30,7 @@ def cpu() -> float:
 
 def ours(folder: Path) -> tuple[int, int, int]:
     """(samples, real tokens, tokens with padding) of one pass."""
-    from nemo_amalia.data.loader import build_loader
+    from nemo_amalia.data.loading.energon_stream import build_loader
 
     loader = build_loader(folder, **settings(), num_workers=1)
     count = tokens = packs = 0

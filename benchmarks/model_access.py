@@ -17,8 +17,8 @@ from data_prep.common.routes import routes_from
 from data_prep.translate.guards import Pair, check
 from data_prep.translate.spans import mask, unmask
 
-SERVER = "import sys, time; sys.path.insert(0, 'tests'); from model_double import ModelDouble; d = ModelDouble('olá'); "
-SERVER += "d.start(); print(d.url, flush=True); time.sleep(3600)"
+SERVER = "import sys, time; sys.path.insert(0, 'tests/helpers'); from model_double import ModelDouble; "
+SERVER += "d = ModelDouble('olá'); d.start(); print(d.url, flush=True); time.sleep(3600)"
 PAIR = (
     "The tower in <image> at [0.1, 0.2, 0.3, 0.4] is 1,234.5 m tall and was built by Gustave Eiffel.\nA. yes\nB. no",
     "A torre em <image> em [0.1, 0.2, 0.3, 0.4] tem 1234,5 m de altura e foi construída por Gustave Eiffel.\nA. sim"

@@ -17,8 +17,8 @@ from datasets import Dataset
 from trl import pack_dataset
 
 from benchmarks.measure import table
-from nemo_amalia.data.pack_windows import WindowPacker
-from nemo_amalia.data.packing import ALGORITHMS, fill, under_filled
+from nemo_amalia.data.packing.algorithms import ALGORITHMS, fill, under_filled
+from nemo_amalia.data.packing.windows import WindowPacker
 
 CAPACITY = 16384
 

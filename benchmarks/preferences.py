@@ -70,7 +70,7 @@ def write_model(folder: Path) -> Path:
 def write_data(folder: Path) -> None:
     """The pairs, and the same answers as conversations, two a pair."""
     from demo.samples import pair_samples
-    from nemo_amalia.data.shards import write_shards
+    from nemo_amalia.data.shards.write import write_shards
 
     pairs = list(pair_samples(PAIRS, seed=1, workers=1))
     write_shards(pairs, folder / "pairs")

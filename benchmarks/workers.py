@@ -24,7 +24,7 @@ BUFFER = 500
 
 def seconds_a_sample(folder: Path, workers: int) -> float:
     """Of a pass over the shards, without the batches that come first: workers start and fill their buffers then."""
-    from nemo_amalia.data.loader import build_loader
+    from nemo_amalia.data.loading.energon_stream import build_loader
 
     loader = build_loader(folder, **settings(), num_workers=workers, packing_buffer_size=50, shuffle_buffer_size=50)
     for _ in itertools.islice(loader, 4 * workers):
@@ -50,7 +50,7 @@ def own_bytes(pid: int) -> int:
 
 def weigh(folder: Path) -> tuple[int, int, int]:
     """(peak bytes, own bytes now, bytes of a checkpoint's state) of a worker in mid-stream, its buffer full."""
-    from nemo_amalia.data.loader import build_loader
+    from nemo_amalia.data.loading.energon_stream import build_loader
 
     stream = settings() | {"repeat": True, "num_workers": 1, "packing_buffer_size": BUFFER}
     loader = build_loader(folder, **stream, checkpoint_every_seconds=0)

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from demo import tiny
+from nemo_amalia.utils.devices import has_gpu
 
 PARTS = ("tower", "decoder", "bags")
 
@@ -44,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--decoder-steps", type=int, default=2200, help="on text")
     parser.add_argument("--bag-steps", type=int, default=1300, help="on text and bags of words, after it, a round")
     parser.add_argument("--bag-rounds", type=int, default=3, help="each warms up and cools down once")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", default="cuda" if has_gpu() else "cpu")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)

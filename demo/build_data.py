@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from demo import samples
-from nemo_amalia.data.shards import write_shards
+from nemo_amalia.data.shards.write import write_shards
 
 TRAIN_SEED = 7
 

@@ -31,11 +31,11 @@ HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
 
 #: `amalia data <name>` -> the module whose add_command(subparsers) makes it; imported when the first word is `data`.
 DATA_COMMANDS: dict[str, str] = {
-    "mix": "nemo_amalia.data.mix_command",
-    "view": "nemo_amalia.data.view",
-    "import": "nemo_amalia.data.import_sources",
-    "verify": "nemo_amalia.data.verify",
-    "pack": "nemo_amalia.data.pack",
+    "mix": "nemo_amalia.data.mix.command",
+    "view": "nemo_amalia.data.view.command",
+    "import": "nemo_amalia.data.importing.command",
+    "verify": "nemo_amalia.data.shards.verify",
+    "pack": "nemo_amalia.data.packing.command",
 }
 
 

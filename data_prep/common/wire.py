@@ -12,7 +12,7 @@ from typing import Any
 
 from data_prep.common import prompts
 from data_prep.common.routes import Route, Server
-from nemo_amalia.data.shards import image_suffix
+from nemo_amalia.data.shards.write import image_suffix
 
 Image = bytes | Path
 

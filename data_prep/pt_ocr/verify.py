@@ -10,7 +10,7 @@ from typing import Any
 from data_prep.common.sentences import sentences
 from data_prep.pt_ocr.candidates import squeezed
 from data_prep.pt_ocr.formats import FORMATS, Verdict
-from nemo_amalia.data.shards import image_suffix
+from nemo_amalia.data.shards.write import image_suffix
 
 
 def fault(sample: Mapping[str, Any]) -> str | None:

@@ -54,7 +54,7 @@ def _tar(file: Path) -> Iterator[dict[str, Any]]:
 
 def _sample(where: str, key: str, parts: dict[str, bytes]) -> dict[str, Any]:
     if "json" not in parts:
-        raise ValueError(f"{where} has no .json: expected the shards of nemo_amalia.data.shards.write_shards")
+        raise ValueError(f"{where} has no .json: expected the shards of nemo_amalia.data.shards.write.write_shards")
     content = _decoded(where, parts.pop("json"))
     try:
         numbered = sorted(parts, key=lambda name: int(name.partition(".")[0]))

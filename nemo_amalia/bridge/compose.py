@@ -16,7 +16,7 @@ from torch import Tensor
 from nemo_amalia.bridge import assets, vocabulary, weight_map
 from nemo_amalia.bridge.supported import ARCHITECTURE, check_supported
 from nemo_amalia.bridge.tensor_files import SHARD_BYTES, TensorFolder, write_shards
-from nemo_amalia.data.image_geometry import grids_up_to
+from nemo_amalia.data.images.geometry import grids_up_to
 
 SIGLIP_TYPES = ("siglip", "siglip_vision_model")
 _TOWER_PREFIXES = ("vision_model.", "", "vision_tower.vision_model.")  # published and 4.x; 5.x; out of a LLaVA

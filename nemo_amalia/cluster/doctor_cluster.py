@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from nemo_amalia.cluster.requirements import CONTAINER_ONLY, installed_version, requirements
 from nemo_amalia.training.ending import FAILED, REFUSED
 from nemo_amalia.training.job_environment import slurm_environment
+from nemo_amalia.utils.devices import has_gpu
 
 CLOCK_SECONDS = 5.0  # of skew between nodes: file times and logs no longer tell what came first
 WRITE_MB = 64
@@ -93,14 +94,13 @@ def _examine(run_dir: Path | None) -> int:
 
 def look(run_dir: Path | None) -> NodeFacts:
     """This rank's facts; the first rank of a node measures the file system for all of it."""
-    import torch
 
     host = socket.gethostname()
     rank = int(os.environ["RANK"])
     facts = NodeFacts(rank, host, os.environ.get("SLURMD_NODENAME", host), seconds=_clock_against_rank_0(rank))
     names = [need.name for need in requirements() if not need.extra] + [*CONTAINER_ONLY]
     facts.versions = {name: installed_version(name) or "missing" for name in names}
-    if torch.cuda.is_available():
+    if has_gpu():
         facts.gpu, facts.fault = _gpu(int(os.environ.get("LOCAL_RANK", 0)))
     if run_dir is not None and int(os.environ.get("LOCAL_RANK", 0)) == 0:
         try:

@@ -124,7 +124,7 @@ def pack_lengths(index: Path | None):
     """Packs of an index of `amalia data pack` as lists of segment lengths, or None."""
     if index is None:
         return None
-    from nemo_amalia.data.pack_index import read_index
+    from nemo_amalia.data.packing.index import read_index
 
     found = read_index(index)
     return [found.lengths[a:b].tolist() for a, b in zip(found.starts[:-1], found.starts[1:], strict=True)]

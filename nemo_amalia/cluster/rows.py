@@ -9,9 +9,9 @@ from functools import lru_cache
 from nemo_amalia.cluster.shape import ModelShape
 from nemo_amalia.cluster.work import Rows
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.data.packing import best_fit_decreasing
+from nemo_amalia.data.packing.algorithms import best_fit_decreasing
 
-# Lengths of samples of a mix like the paper's, tokens: log-normal, mean near 4,300 (tests/unit/data/test_packing.py).
+# Tokens per sample in a mix like the paper's: log-normal, mean near 4,300 (tests/unit/data/packing/test_packing.py).
 MEDIAN_LOG, SPREAD_LOG, SHORTEST = 8.1, 0.75, 50
 SAMPLES = 2000  # drawn for the assumption
 IMAGE_SHARE = 0.85  # ours: of a sample's tokens; a photograph of 1,600 x 1,200 takes 7,560, its questions some 100s

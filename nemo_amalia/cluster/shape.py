@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from nemo_amalia.data.image_geometry import ImageGeometry
+from nemo_amalia.data.images.geometry import ImageGeometry
 
 
 @dataclass(frozen=True)

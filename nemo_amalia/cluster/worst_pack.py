@@ -15,9 +15,9 @@ import torch
 
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validate import segment_multiple
-from nemo_amalia.data.collator import Collator
-from nemo_amalia.data.image_geometry import ImageGeometry
-from nemo_amalia.data.packing import padded_length
+from nemo_amalia.data.images.geometry import ImageGeometry
+from nemo_amalia.data.loading.collator import Collator
+from nemo_amalia.data.packing.algorithms import padded_length
 from nemo_amalia.data.samples import PackedBatch, TokenizedPair, TokenizedSample
 
 LONGEST_SHAPE = 3.0  # the longer side of an image against its shorter one, at most

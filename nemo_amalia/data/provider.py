@@ -6,15 +6,14 @@ Bridge's own Energon provider does; Bridge saves and restores its position besid
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from megatron.bridge.data.base import DatasetBuildContext, DatasetProvider
 
-from nemo_amalia.data.image_geometry import ImageGeometry
-from nemo_amalia.data.image_headers import MAX_PIXELS
+from nemo_amalia.data.encoding.hf_folder import image_statistics
+from nemo_amalia.data.images.geometry import ImageGeometry
+from nemo_amalia.data.images.headers import MAX_PIXELS
 from nemo_amalia.data.samples import PackedBatch
 
 
@@ -56,7 +55,7 @@ class AmaliaDatasetProvider(DatasetProvider):
         """This data-parallel rank's stream, and no validation or test stream."""
         from transformers import AutoTokenizer
 
-        from nemo_amalia.data.chat import ChatFormat
+        from nemo_amalia.data.encoding.chat import ChatFormat
 
         mean, std = image_statistics(self.assets)
         group = context.pg_collection.dp
@@ -87,11 +86,11 @@ class AmaliaDatasetProvider(DatasetProvider):
             decode_device=self.decode_device,
         )
         if self.pack_index:
-            from nemo_amalia.data.index_loader import build_index_loader, share_positions
+            from nemo_amalia.data.loading.index_stream import build_index_loader, share_positions
 
             share_positions(self.dataloader_load, group.rank())
             return SavableStream(build_index_loader(self.pack_index, self.path, **settings)), None, None
-        from nemo_amalia.data.loader import build_loader
+        from nemo_amalia.data.loading.energon_stream import build_loader
 
         return SavableStream(build_loader(self.path, **settings)), None, None
 
@@ -115,18 +114,3 @@ class SavableStream:
     def restore_state(self, state: dict) -> None:
         """Called by Bridge on every rank when a run resumes. Raises ValueError for another layout."""
         self.loader.restore(state)
-
-
-def image_statistics(assets: str | Path) -> tuple[list[float], list[float]]:
-    """(mean, std) per channel from preprocessor_config.json. Raises ValueError where it is missing."""
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        file = Path(assets) / name
-        if file.is_file():
-            values = json.loads(file.read_text())
-            values = values.get("image_processor", values)
-            if "image_mean" in values:
-                return values["image_mean"], values["image_std"]
-    raise ValueError(
-        f"{assets} has no preprocessor_config.json with image_mean and image_std: import the model again with "
-        "`amalia import`, which writes it"
-    )

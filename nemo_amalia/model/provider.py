@@ -20,7 +20,7 @@ from megatron.core.pipeline_parallel.utils import (
 )
 from megatron.core.transformer import ModuleSpec
 
-from nemo_amalia.data.image_geometry import ImageGeometry, grids_up_to
+from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 from nemo_amalia.model.amalia_vl import AmaliaVLModel
 from nemo_amalia.model.connectors import ConnectorConfig, output_side
 from nemo_amalia.model.freeze import MODULES, apply_freeze, check_modules

@@ -17,7 +17,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from nemo_amalia.data.image_geometry import ImageGeometry
+from nemo_amalia.data.images.geometry import ImageGeometry
 
 NEWLINE = -1
 

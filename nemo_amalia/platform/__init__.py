@@ -7,16 +7,11 @@ above knows which.
 
 import os
 
+from nemo_amalia.utils.devices import has_gpu
+
 # torch.compile (Megatron's jit_fuser) asks for the CUDA driver; TP needs one hardware queue a device.
 CPU_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1"}
 COMMON_ENVIRONMENT = {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}
-
-
-def has_gpu() -> bool:
-    """Whether a CUDA device can be used; the CPU platform leaves the answer alone."""
-    import torch
-
-    return torch.cuda.is_available()
 
 
 def environment(threads: int = 1) -> dict[str, str]:

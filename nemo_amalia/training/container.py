@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import torch
 from megatron.bridge.training.config import (
     CheckpointConfig,
     ConfigContainer,
@@ -32,6 +31,7 @@ from nemo_amalia.training.data_position import data_state, starts_anew
 from nemo_amalia.training.overlap import comm_overlap
 from nemo_amalia.training.precision import mixed_precision, set_precision
 from nemo_amalia.training.resumed_schedule import warmup_steps
+from nemo_amalia.utils.devices import has_gpu
 
 
 def build_container(run: RunConfig, model: AmaliaVLModelProvider, assets: Path, backend: str) -> ConfigContainer:
@@ -106,7 +106,7 @@ def set_kernels(run: RunConfig, model: AmaliaVLModelProvider) -> None:
     model.apply_rope_fusion = HAVE_TE
     model.gradient_accumulation_fusion = HAVE_TE
     model.cross_entropy_loss_fusion = run.precision.fused_cross_entropy
-    model.use_cpu_initialization = not torch.cuda.is_available()
+    model.use_cpu_initialization = not has_gpu()
     model.perform_initialization = False  # the weights come from a checkpoint, always
 
 
@@ -135,7 +135,7 @@ def dataset(run: RunConfig, model: AmaliaVLModelProvider, assets: Path) -> Amali
         worker_timeout=run.data.worker_timeout,
         quarantine=str(Path(run.data.quarantine).absolute()) if run.data.quarantine else None,
         max_image_pixels=run.data.max_image_pixels,
-        decode_device="mixed" if torch.cuda.is_available() else "cpu",
+        decode_device="mixed" if has_gpu() else "cpu",
         num_workers=run.data.num_workers,
         seed=run.seed,
         # Beside checkpoints/, not inside: Bridge's keep-last counts every iter_* folder below it, the data's too, and

@@ -9,9 +9,9 @@ from megatron.bridge.training.callbacks import Callback, CallbackContext
 from megatron.bridge.training.utils.pg_utils import get_pg_collection
 
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.data.faults import FaultBoard
-from nemo_amalia.data.loss_limit import dropped, lost, merged, names, over_limit, summary
-from nemo_amalia.data.quarantine import write_faults
+from nemo_amalia.data.faults.board import FaultBoard
+from nemo_amalia.data.faults.drop_limit import dropped, lost, merged, names, over_limit, summary
+from nemo_amalia.data.faults.quarantine import write_faults
 from nemo_amalia.training.console import Console
 from nemo_amalia.training.data_position import resumed_step, starts_anew
 

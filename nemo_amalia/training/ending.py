@@ -27,7 +27,7 @@ def code_of(error: BaseException) -> int:
     """The exit code of a rank that ends by ``error``."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
-    from nemo_amalia.data.workers import WorkerLostError
+    from nemo_amalia.data.loading.workers import WorkerLostError
 
     if _lost_a_peer(error):
         return PEER_LOST

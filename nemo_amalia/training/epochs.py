@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validate import segment_multiple
-from nemo_amalia.data.pack_index import read_head, refuse_other, stage_settings
+from nemo_amalia.data.packing.index import read_head, refuse_other, stage_settings
 
 
 def settle_steps(run: RunConfig) -> str | None:

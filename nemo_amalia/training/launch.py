@@ -14,8 +14,7 @@ from pathlib import Path
 from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validate import model_ranks, validate
-from nemo_amalia.data.parent import end_with_parent
-from nemo_amalia.data.shards import check_folder
+from nemo_amalia.data.shards.check import check_folder
 from nemo_amalia.training.console import CONSOLE_VARIABLE, announce_loading
 from nemo_amalia.training.data_position import check_position, resumed_step
 from nemo_amalia.training.epochs import settle_steps
@@ -23,6 +22,7 @@ from nemo_amalia.training.job_environment import restart_patience
 from nemo_amalia.training.one_run import claim
 from nemo_amalia.training.reference_fingerprint import check_reference
 from nemo_amalia.training.resumed_schedule import check_schedule
+from nemo_amalia.utils.process import end_with_parent
 
 
 def launch(run: RunConfig, overrides: list[str], checks: Sequence[Callable[[RunConfig, int], None]] = ()) -> int:

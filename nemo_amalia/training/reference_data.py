@@ -9,16 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validate import segment_multiple
-from nemo_amalia.data.epochized import read_sources
-from nemo_amalia.data.faults import FaultBoard
-from nemo_amalia.data.loader import StreamSettings, pack_parts
-from nemo_amalia.data.provider import image_statistics
-from nemo_amalia.data.records import read_record, sample_offsets, training_shards
+from nemo_amalia.data.encoding.hf_folder import image_statistics
+from nemo_amalia.data.faults.board import FaultBoard
+from nemo_amalia.data.loading.settings import StreamSettings, pack_parts
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
+from nemo_amalia.data.shards.metadataset import read_sources
+from nemo_amalia.data.shards.read import read_record, sample_offsets, training_shards
+from nemo_amalia.utils.devices import has_gpu
 
 PACKS_A_PASS = 8  # decoded at a time; a pipeline of stages is full with as many
 
@@ -40,7 +39,7 @@ def shards_of(run: RunConfig, chat: Any, geometry: Any, assets: Path, dropped: C
         tiling=run.stage.tiling,
         segment_multiple=segment_multiple(run),
         max_image_pixels=run.data.max_image_pixels,
-        decode_device="mixed" if torch.cuda.is_available() else "cpu",
+        decode_device="mixed" if has_gpu() else "cpu",
         num_workers=0,
     )
     found = {}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.data.layout import differences
+from nemo_amalia.data.loading.position import differences
 from nemo_amalia.data.samples import PackedBatch
 
 METADATA = b"amalia"

@@ -10,8 +10,8 @@ from typing import Any
 
 from nemo_amalia.bridge.checkpoints import latest_iteration, stored_parts
 from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
-from nemo_amalia.data.layout import resolve
-from nemo_amalia.data.pack_index import settings_of
+from nemo_amalia.data.loading.position import resolve
+from nemo_amalia.data.packing.index import settings_of
 from nemo_amalia.training.reference_command import reference_command
 from nemo_amalia.training.reference_file import check_fingerprint, read_table, reference_path
 

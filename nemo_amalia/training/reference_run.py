@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 
 from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.data.chat import ChatFormat
+from nemo_amalia.data.encoding.chat import ChatFormat
 from nemo_amalia.data.samples import PackedBatch
 from nemo_amalia.training.console import Console
 from nemo_amalia.training.container import set_model
@@ -42,6 +42,7 @@ from nemo_amalia.training.reference_forward import reference_rows
 from nemo_amalia.training.reference_launch import array_turn
 from nemo_amalia.training.reference_model import frozen_model
 from nemo_amalia.training.run import read_provider
+from nemo_amalia.utils.devices import has_gpu
 
 #: name of a shard's part -> its packs, a few at a time
 Shards = dict[str, Callable[[], Iterator[list[PackedBatch]]]]
@@ -49,7 +50,7 @@ Shards = dict[str, Callable[[], Iterator[list[PackedBatch]]]]
 
 def make_reference(run: RunConfig, console: Console, backend: str) -> None:
     """The work of one rank of `amalia reference`. Raises ValueError for what a user can mend."""
-    if torch.cuda.is_available():
+    if has_gpu():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     torch.distributed.init_process_group(backend)
     provider, assets = read_provider(run.model.checkpoint), assets_of(run.model.checkpoint)

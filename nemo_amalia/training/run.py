@@ -16,7 +16,7 @@ from megatron.core.extensions.transformer_engine import HAVE_TE
 
 from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
 from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
-from nemo_amalia.data.workers import WorkerLostError
+from nemo_amalia.data.loading.workers import WorkerLostError
 from nemo_amalia.model.provider import AmaliaVLModelProvider
 from nemo_amalia.training.callbacks import Progress, PruneDataState
 from nemo_amalia.training.console import Console
@@ -86,7 +86,7 @@ def build_step(run: RunConfig, container: ConfigContainer, assets: Path, counts:
         return SFTStep(counts)
     from transformers import AutoTokenizer
 
-    from nemo_amalia.data.chat import ChatFormat
+    from nemo_amalia.data.encoding.chat import ChatFormat
 
     chat = ChatFormat(AutoTokenizer.from_pretrained(assets))
     if run.stage.reference == "in_memory":

@@ -19,12 +19,12 @@ from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.pipeline_parallel.utils import is_pp_first_stage
 from megatron.core.utils import unwrap_model
 
-from nemo_amalia.data.images import normalise
+from nemo_amalia.data.images.tiles import normalise
 from nemo_amalia.data.samples import PackedBatch
 from nemo_amalia.training.counts import StepCounts
 
 if TYPE_CHECKING:
-    from nemo_amalia.data.loader import PackLoader
+    from nemo_amalia.data.loading.energon_stream import PackLoader
 
 
 class NonFiniteLossError(ValueError):

@@ -11,7 +11,7 @@ IMAGE_ID = 3
 
 @dataclass
 class LongerBatches(FixedBatches):
-    """tests/fixed_batches.py in rows of SEQ_LENGTH; segments in multiples of 4, which CP 2 needs."""
+    """tests/helpers/fixed_batches.py in rows of SEQ_LENGTH; segments in multiples of 4, which CP 2 needs."""
 
     def batch(self, group):
         collate = self.collator(SEQ_LENGTH, 4, packing=True)
@@ -20,7 +20,7 @@ class LongerBatches(FixedBatches):
 
 def batches() -> LongerBatches:
     """Conversations with images, the same at every layout."""
-    from nemo_amalia.data.image_geometry import ImageGeometry
+    from nemo_amalia.data.images.geometry import ImageGeometry
 
     pinpoints = tuple((height, width) for height, width in tiny_hf.grids())
     geometry = ImageGeometry(tiny_hf.TILE, tiny_hf.PATCH, pinpoints)

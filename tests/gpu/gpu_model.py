@@ -8,8 +8,8 @@ from pathlib import Path
 import tiny_hf
 
 SEQ_LENGTH = 512
-# A weight's spread for this width: 0.2, as tests/tiny_hf.py has it for a width of 64, would make attention all but
-# one-hot, and one-hot attention turns bf16's rounding into other tokens.
+# Standard deviation of the weights at this width: the 0.2 that tests/helpers/tiny_hf.py uses for a width of 64
+# would make attention all but one-hot, and one-hot attention turns bf16's rounding into other tokens.
 SPREAD = 0.06
 
 

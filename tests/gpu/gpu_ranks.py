@@ -1,7 +1,7 @@
 """Run a test's function in ranks that torchrun starts, on GPUs with NCCL, or on the CPU platform with Gloo.
 
 ``start("file.py", "function", ranks, arguments)`` gives the results in rank order; arguments and results are JSON.
-tests/launcher.py cannot serve: it forks ranks from a process that is on the CPU platform.
+tests/helpers/launcher.py cannot serve: it forks ranks from a process that is on the CPU platform.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")  # before tests/launcher.py hides the GPUs from this process
+VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")  # before tests/helpers/launcher.py hides the GPUs from this process
 CPU_ONLY = {"CUDA_VISIBLE_DEVICES": "", "TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
 # What Megatron's deterministic_mode asks for (bridge/training/config.py, core/extensions/transformer_engine.py), and
 # cuBLAS (torch.use_deterministic_algorithms).
@@ -39,7 +39,7 @@ def environment(on: str, deterministic: bool = False) -> dict[str, str]:
         values |= CPU_ONLY
     elif VISIBLE is not None:
         values["CUDA_VISIBLE_DEVICES"] = VISIBLE
-    paths = [str(ROOT), str(ROOT / "tests"), str(HERE), os.environ.get("PYTHONPATH", "")]
+    paths = [str(ROOT), str(ROOT / "tests" / "helpers"), str(HERE), os.environ.get("PYTHONPATH", "")]
     values |= {"PYTHONPATH": os.pathsep.join(path for path in paths if path), "TOKENIZERS_PARALLELISM": "false"}
     values |= {"HF_HUB_OFFLINE": "1", "CUDA_DEVICE_MAX_CONNECTIONS": "1"}
     return values | DETERMINISTIC if deterministic else values

@@ -21,7 +21,7 @@ def write_data(folder: str) -> str:
 
     from tiny_shards import conversations
 
-    from nemo_amalia.data.shards import write_shards
+    from nemo_amalia.data.shards.write import write_shards
 
     write_shards(conversations(80), Path(folder), samples_per_shard=20)
     return folder

@@ -53,7 +53,7 @@ def test_a_torn_checkpoint(places, tmp_path):
     """The folder is there, its iteration was cut off while it was written."""
     from tiny_shards import conversations
 
-    from nemo_amalia.data.shards import write_shards
+    from nemo_amalia.data.shards.write import write_shards
 
     write_shards(conversations(4), tmp_path / "whole")
     (tmp_path / "checkpoint" / "latest_checkpointed_iteration.txt").write_text("7")

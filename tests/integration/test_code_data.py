@@ -22,9 +22,9 @@ from data_prep import cli
 from data_prep.common.engine.ledger import Ledger
 from data_prep.common.recheck import LETTER_BLOCK, verify
 from data_prep.common.shard_gallery import chosen, main
-from nemo_amalia.data.chat import ChatFormat
-from nemo_amalia.data.shards import write_blend
-from nemo_amalia.data.totals import scan
+from nemo_amalia.data.encoding.chat import ChatFormat
+from nemo_amalia.data.shards.metadataset import write_blend
+from nemo_amalia.data.shards.totals import scan
 
 pytestmark = needs_sandbox
 SMALL = ["seed=0", "executor.workers=1", "sandbox.limits.wall_seconds=30.0", "sandbox.limits.cpu_seconds=1"]

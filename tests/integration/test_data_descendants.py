@@ -56,7 +56,7 @@ def test_nothing_outlives_a_kill(tmp_path, victims, records, workers):
         process = subprocess.Popen(
             [sys.executable, "-m", "data_prep.cli", *words, "records_per_chunk=16"],
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'helpers'}"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from counted_pipeline import CountingServer
+from data_runs import finish, start
 
-from nemo_amalia.data.totals import scan
+from nemo_amalia.data.shards.totals import scan
 
-ROOT = Path(__file__).resolve().parents[2]
 RECORDS, CALLS = 400, 800
 DROPPED = RECORDS // 10
 
@@ -25,18 +25,6 @@ def command(folder: Path, name: str, server: CountingServer, workers: int, *more
     words += [f"run_dir={folder}/{name}", f"out={folder}/{name}-out", f"executor.workers={workers}", "concurrency=4"]
     words += ["records_per_chunk=16", "samples_per_shard=100", *more]
     return [sys.executable, "-m", "data_prep.cli", *words]
-
-
-def start(words: list[str], log: Path) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    with open(log, "ab") as file:
-        return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True)
-
-
-def finish(words: list[str], log: Path) -> str:
-    process = start(words, log)
-    assert process.wait(240) == 0, log.read_text()[-3000:]
-    return log.read_text()
 
 
 def until(server: CountingServer, calls: int, process: subprocess.Popen, log: Path) -> None:

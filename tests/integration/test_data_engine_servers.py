@@ -18,7 +18,7 @@ RETRIED = r" +([\d,]+) retried \(refused ([\d,]+)\)"
 
 
 def command(action, *words, stdout=subprocess.PIPE):
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'helpers'}"}
     line = [sys.executable, "-m", "data_prep.cli", "base_text", action, *words]
     return subprocess.Popen(line, cwd=ROOT, env=environment, text=True, stdout=stdout, stderr=subprocess.STDOUT)
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 from counted_pipeline import CountingServer
+from data_runs import ROOT, finish
 from launcher import launch
-from test_data_engine_kill import ROOT, finish
 from tiny_checkpoint import write_checkpoint
 
 

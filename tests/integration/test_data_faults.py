@@ -15,7 +15,7 @@ def prepare_inputs(folder):
     from tiny_shards import conversations
 
     from nemo_amalia.bridge.import_hf import import_checkpoint
-    from nemo_amalia.data.shards import write_shards
+    from nemo_amalia.data.shards.write import write_shards
 
     here = Path(folder)
     import_checkpoint(hf=tiny_hf.llava_next(here / "source"), vision=None, llm=None, out=here / "checkpoint")
@@ -74,7 +74,7 @@ def one_rank(folder):
     import os
     import signal
 
-    from nemo_amalia.data.encoding import ConversationEncoder
+    from nemo_amalia.data.encoding.encoders import ConversationEncoder
 
     found = [train_here(folder, "whole", stop_after=STEPS)]
     found.append(train_here(folder, "whole", stop_after=STEPS, start_anew_at=STOP, max_loss_share=1.0))

@@ -7,7 +7,7 @@ allowed. A gradient with a scale that is off by two doubles or halves the norm; 
 
 import pytest
 from launcher import launch
-from parity.test_layouts import import_tiny
+from tiny_checkpoint import write_checkpoint
 
 CASES = {"bf16": ("bf16", {}), "fp32": ("fp32", {}), "current": ("fp8_current", {}), "blockwise": ("fp8_blockwise", {})}
 CASES |= {
@@ -37,7 +37,7 @@ def train_each(checkpoint, folder, cases):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("fp8"))
-    [checkpoint] = launch(import_tiny, 1, {"folder": folder})
+    [checkpoint] = launch(write_checkpoint, 1, {"folder": folder})
     return launch(train_each, 1, {"checkpoint": checkpoint, "folder": folder, "cases": CASES}, timeout=400)[0]
 
 

@@ -19,8 +19,9 @@ def prepare_inputs(folder):
     from tiny_shards import SEQ_LENGTH, conversations
 
     from nemo_amalia.bridge.import_hf import import_checkpoint
-    from nemo_amalia.data.pack import make_index
-    from nemo_amalia.data.shards import write_epochized, write_shards
+    from nemo_amalia.data.packing.command import make_index
+    from nemo_amalia.data.shards.metadataset import write_epochized
+    from nemo_amalia.data.shards.write import write_shards
 
     here = Path(folder)
     import_checkpoint(hf=tiny_hf.llava_next(here / "source"), vision=None, llm=None, out=here / "checkpoint")

@@ -2,25 +2,14 @@
 
 import pytest
 from launcher import launch
+from tiny_checkpoint import write_checkpoint
 from tiny_megatron import Layout
-
-
-def import_tiny(folder):
-    from pathlib import Path
-
-    import tiny_hf
-
-    from nemo_amalia.bridge.import_hf import import_checkpoint
-
-    import_checkpoint(
-        hf=tiny_hf.llava_next(Path(folder) / "source"), vision=None, llm=None, out=Path(folder) / "checkpoint"
-    )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = str(tmp_path_factory.mktemp("stages"))
-    launch(import_tiny, 1, {"folder": place})
+    launch(write_checkpoint, 1, {"folder": place})
     return place
 
 

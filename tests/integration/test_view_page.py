@@ -8,9 +8,9 @@ from browser import CHROMIUM, MISSING, browse
 from PIL import Image
 from tiny_shards import conversations
 
-from nemo_amalia.data.shards import write_shards
-from nemo_amalia.data.view import make_view
-from nemo_amalia.data.view_page import page
+from nemo_amalia.data.shards.write import write_shards
+from nemo_amalia.data.view.command import make_view
+from nemo_amalia.data.view.page import page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
 

@@ -8,14 +8,12 @@ loss that every CP rank counts, or an all-reduce whose gradient is summed, moves
 import math
 
 import pytest
+from dpo_cases import FIGURES, PACKS, PAIRS_A_PACK, STEPS
 from launcher import launch
-from test_layouts import import_tiny
+from tiny_checkpoint import write_checkpoint
 from tiny_megatron import Layout
 
-STEPS, PACKS, PAIRS_A_PACK = 4, 4, 2
 ABSOLUTE = 2e-6
-FIGURES = ("loss", "grad_norm", "grad_norm/tower", "grad_norm/connector", "grad_norm/decoder", "logps/chosen")
-FIGURES += ("logps/rejected", "rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies", "kl")
 MPO = {"preference_loss_weight": 0.8, "quality_loss_weight": 0.2, "sft_loss_weight": 1.0}
 LOST = {"packs": 4, "lost_pack": 3}
 ONE_RANK = {
@@ -49,7 +47,7 @@ def train_each(checkpoint, folder, cases):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    return launch(import_tiny, 1, {"folder": str(tmp_path_factory.mktemp("dpo"))})[0]
+    return launch(write_checkpoint, 1, {"folder": str(tmp_path_factory.mktemp("dpo"))})[0]
 
 
 @pytest.fixture(scope="module")

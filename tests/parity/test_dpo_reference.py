@@ -5,9 +5,9 @@ losses agree to 1e-6, as the issue asks.
 """
 
 import pytest
+from dpo_cases import FIGURES, PACKS, PAIRS_A_PACK, STEPS
 from launcher import launch
-from test_dpo_layouts import FIGURES, PACKS, PAIRS_A_PACK, STEPS
-from test_layouts import import_tiny
+from tiny_checkpoint import write_checkpoint
 from tiny_megatron import Layout
 
 FINGERPRINT = {"made by": "a test"}
@@ -18,7 +18,7 @@ def fixed_shards(provider):
     """{name: the packs of that name}, as reference_run takes them."""
     from fixed_pairs import PAIRS_A_PACK, SEQ_LENGTH, collated, pairs
 
-    from nemo_amalia.data.collator import Collator
+    from nemo_amalia.data.loading.collator import Collator
 
     geometry = provider.image_geometry()
     drawn = pairs(geometry, provider.image_token_id, 260, 8 * PAIRS_A_PACK)
@@ -93,7 +93,7 @@ def train_pp2(checkpoint, folder, file):
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("reference"))
-    checkpoint = launch(import_tiny, 1, {"folder": folder})[0]
+    checkpoint = launch(write_checkpoint, 1, {"folder": folder})[0]
     arguments = {"checkpoint": checkpoint, "folder": folder, "layouts": {"TP1": Layout()}}
     return checkpoint, folder, launch(make_files, 1, arguments)[0]["TP1"]
 

@@ -14,8 +14,8 @@ from PIL import Image
 from transformers import LlavaNextImageProcessor
 from transformers.image_utils import load_image
 
-from nemo_amalia.data.image_geometry import ImageGeometry, grids_up_to
-from nemo_amalia.data.images import TileMaker, normalise
+from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
+from nemo_amalia.data.images.tiles import TileMaker, normalise
 
 TILE = 384
 PINPOINTS = grids_up_to(12, TILE)

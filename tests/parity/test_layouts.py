@@ -7,6 +7,7 @@ off by one) shows at 1e-2 or more from the second step.
 
 import pytest
 from launcher import launch
+from tiny_checkpoint import write_checkpoint
 from tiny_megatron import Layout
 
 TOLERANCE = 1e-5
@@ -44,19 +45,7 @@ def train_each(checkpoint, folder, cases):
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    return launch(import_tiny, 1, {"folder": str(tmp_path_factory.mktemp("layouts"))})[0]
-
-
-def import_tiny(folder):
-    from pathlib import Path
-
-    import tiny_hf
-
-    from nemo_amalia.bridge.import_hf import import_checkpoint
-
-    source = tiny_hf.llava_next(Path(folder) / "source")
-    import_checkpoint(hf=source, vision=None, llm=None, out=Path(folder) / "checkpoint")
-    return str(Path(folder) / "checkpoint")
+    return launch(write_checkpoint, 1, {"folder": str(tmp_path_factory.mktemp("layouts"))})[0]
 
 
 @pytest.fixture(scope="module")

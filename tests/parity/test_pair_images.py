@@ -54,8 +54,8 @@ def inputs(provider, items, share=True):
     """What the training step gives the model for a pack of (pair or segment, tiles); rejected segments count half."""
     from parity.tiny_model import IMAGE
 
-    from nemo_amalia.data.collator import Collator
-    from nemo_amalia.data.packing import padded_length
+    from nemo_amalia.data.loading.collator import Collator
+    from nemo_amalia.data.packing.algorithms import padded_length
     from nemo_amalia.training.sft import model_inputs
 
     used = sum(padded_length(len(segment), MULTIPLE) for item, _ in items for segment in item.segments)

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models
 from transformers import LlavaNextImageProcessor, LlavaNextProcessor, PreTrainedTokenizerFast
 from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches, unpad_image
 
-from nemo_amalia.data.image_geometry import ImageGeometry, grids_up_to
+from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 
 TILE, PATCH = 384, 16
 PINPOINTS = grids_up_to(12, TILE)

@@ -25,7 +25,7 @@ def prepare_inputs(folder):
     from tiny_shards import conversations
 
     from nemo_amalia.bridge.import_hf import import_checkpoint
-    from nemo_amalia.data.shards import write_shards
+    from nemo_amalia.data.shards.write import write_shards
 
     here = Path(folder)
     import_checkpoint(hf=tiny_hf.llava_next(here / "source"), vision=None, llm=None, out=here / "checkpoint")

@@ -25,7 +25,7 @@ RECORDS = 120
 def amalia_data(cluster, folder, server, action, *more, check=True):
     words = ["base_text", action, "pipeline=counted_pipeline", f"+server='{server.url}'", f"limit={RECORDS}"]
     words += ["concurrency=2", "records_per_chunk=8", f"run_dir={folder}/run", f"out={folder}/out", *more]
-    environment = cluster.environment | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    environment = cluster.environment | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'helpers'}"}
     command = [sys.executable, "-m", "data_prep.cli", *words]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert not check or done.returncode == 0, done.stdout + done.stderr

@@ -63,7 +63,7 @@ def test_the_ranks_of_a_gpu_test_are_torchruns(tmp_path):
 
 
 def test_the_environment_of_a_rank(monkeypatch):
-    """A rank on a GPU sees what pytest was started with, whatever tests/launcher.py did since."""
+    """A rank on a GPU sees what pytest was started with, whatever tests/helpers/launcher.py did since."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
     monkeypatch.setattr(gpu_ranks, "VISIBLE", "2,3")
@@ -143,7 +143,7 @@ def test_the_plan_of_the_slice(tmp_path):
 def test_the_packs_of_the_benchmark():
     """By the trainer's own geometry: full, mostly images, as many as the batch has."""
     from benchmarks import gpu_packs
-    from nemo_amalia.data.image_geometry import ImageGeometry, grids_up_to
+    from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 
     geometry = ImageGeometry(384, 16, tuple(grids_up_to(12, 384)))
     packs = gpu_packs.pack_lengths(16384)

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from nemo_amalia.data.parent import end_with_parent
+from nemo_amalia.utils.process import end_with_parent
 
 FORK_SERVER = "data_prep.common.engine.fork_server"  # what the fork server imports before its first fork
 

@@ -134,7 +134,7 @@ def _taken(out: Path) -> str:
 def _write(
     conf: Any, run: dict[str, Any], samples: Iterator[dict[str, Any]], expected: int, out: Path, report: dict[str, Any]
 ) -> dict[str, int]:
-    from nemo_amalia.data.shards import write_shards
+    from nemo_amalia.data.shards.write import write_shards
 
     work = out.parent / f".{out.name}.run-{run['id']}"
     for stale in (work, *out.parent.glob(f".{work.name}.partial-*")):  # of a kill while it wrote

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nemo_amalia.data.shards import KEY, image_suffix
+from nemo_amalia.data.shards.write import KEY, image_suffix
 
 IMAGE = "<image>"  # how a string writes an image (docs/data.md); a list writes {"type": "image"}
 

@@ -7,9 +7,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from chatml import chatml_tokenizer  # noqa: E402
 
-from nemo_amalia.data.chat import ChatFormat  # noqa: E402
-from nemo_amalia.data.image_geometry import ImageGeometry, grids_up_to  # noqa: E402
-from nemo_amalia.data.loader import build_loader  # noqa: E402
+from nemo_amalia.data.encoding.chat import ChatFormat  # noqa: E402
+from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to  # noqa: E402
+from nemo_amalia.data.loading.energon_stream import build_loader  # noqa: E402
 
 
 @pytest.fixture(scope="session")

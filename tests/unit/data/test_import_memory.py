@@ -12,8 +12,8 @@ from sources import chat, turns, write_json, write_parquet, write_tar
 MEASURE = """
 import json, re, sys
 from pathlib import Path
-from nemo_amalia.data.import_folder import ImportFolder
-from nemo_amalia.data.import_sources import ImportSettings, copy_records
+from nemo_amalia.data.importing.folder import ImportFolder
+from nemo_amalia.data.importing.command import ImportSettings, copy_records
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024

@@ -17,7 +17,7 @@ from data_prep.pt_ocr.samples import check, converse, make_sample
 from data_prep.pt_ocr.source import annotated_document, built_in
 from data_prep.pt_ocr.turns import phrasings
 from data_prep.pt_ocr.verify import fault
-from nemo_amalia.data.shards import sample_parts
+from nemo_amalia.data.shards.write import sample_parts
 
 VALUES = settings("pt_ocr")
 PLAIN = VALUES["pictures"] | {"perturbed": VALUES["pictures"]["perturbed"] | {"share": 0}}

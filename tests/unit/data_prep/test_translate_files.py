@@ -12,7 +12,7 @@ from data_prep.translate import report
 from data_prep.translate.segments import split
 from data_prep.translate.sources import read_conversations
 from data_prep.translate.work import Work
-from nemo_amalia.data.shards import add_parts, sample_parts
+from nemo_amalia.data.shards.write import add_parts, sample_parts
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 MESSAGES = [{"role": "user", "content": "<image> <image> What?"}]

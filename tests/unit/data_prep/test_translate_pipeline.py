@@ -12,7 +12,7 @@ from data_prep.common.engine.model_access import open_models
 from data_prep.config import compose
 from data_prep.translate import pipeline, report
 from nemo_amalia import cli as trainer
-from nemo_amalia.data.shards import add_parts, sample_parts
+from nemo_amalia.data.shards.write import add_parts, sample_parts
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 PT = {

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 
 from demo import bags, decoder_training, tiny
 from demo.scenes import FORMS, Scene, Thing
-from nemo_amalia.data.image_geometry import ImageGeometry
+from nemo_amalia.data.images.geometry import ImageGeometry
 
 _TREE = Thing((1, 1), "cruz", "azul")
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nemo_amalia.data.image_geometry import ImageGeometry, grids_up_to
+from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 from nemo_amalia.model.splice import pack_image_features, splice, token_order, without_images
 
 TILE, PATCH, WIDTH = 32, 8, 6

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from nemo_amalia.data.workers import WorkerLostError
+from nemo_amalia.data.loading.workers import WorkerLostError
 from nemo_amalia.training.ending import (
     FAILED,
     PEER_LOST,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nemo_amalia.config.schema import DataConfig, RunConfig, StageConfig
-from nemo_amalia.data.pack_index import stage_settings, write_index
+from nemo_amalia.data.packing.index import stage_settings, write_index
 from nemo_amalia.training.epochs import settle_steps
 
 PACKS = 10

@@ -15,7 +15,7 @@ HOLD = "import sys, time; from nemo_amalia.training.one_run import claim; claim(
 PARENT = """
 import signal, subprocess, sys, time
 from functools import partial
-from nemo_amalia.data.parent import end_with_parent
+from nemo_amalia.utils.process import end_with_parent
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"],
                          preexec_fn=partial(end_with_parent, signal.SIGTERM))
 print(child.pid, flush=True)

@@ -1,0 +1,1 @@
+"""Images: token geometry, header parsing without decoding, and decoding into tiles."""

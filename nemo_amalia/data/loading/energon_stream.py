@@ -1,0 +1,203 @@
+"""A savable stream of micro-batches for one data-parallel rank.
+
+Order: fixed by (seed, dp_rank, dp_size, num_workers) and the data. Energon cuts the samples over dp_size *
+max(num_workers, 1) slices, so a global batch holds the same samples at any dp_size whose product with
+num_workers is the same (dp_size=1, num_workers=2 against dp_size=2, num_workers=1); it does not when the
+product changes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from megatron.energon import WorkerConfig, get_savable_loader, get_train_dataset
+
+from nemo_amalia.data.faults.board import FaultBoard
+from nemo_amalia.data.faults.quarantine import Quarantine
+from nemo_amalia.data.images.headers import MAX_PIXELS
+from nemo_amalia.data.loading.position import differences, resolve
+from nemo_amalia.data.loading.settings import StreamSettings, pack_parts
+from nemo_amalia.data.loading.task_encoder import AmaliaTaskEncoder
+from nemo_amalia.data.loading.workers import (
+    PatientQueue,
+    WorkerLostError,
+    awaited,
+    in_one_line,
+    lost_worker,
+    ready_to_fork,
+)
+from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
+from nemo_amalia.utils.devices import has_gpu
+
+STATE_VERSION = 1
+BEFORE = {"max_image_pixels": MAX_PIXELS, "records": "conversations"}  # what older positions do not name
+
+
+def build_loader(path: str | Path | Sequence[tuple[str | Path, float]], **settings: Any) -> PackLoader:
+    """The stream of PackedBatch of one data-parallel rank.
+
+    path: a folder of prepared shards, a metadataset .yaml, or a blend [(path, weight), ...]. settings: the
+    fields of StreamSettings. Raises ValueError, before anything is started, on what cannot work.
+    """
+    config = StreamSettings(**settings)
+    faults = FaultBoard(config.num_workers)
+    quarantine = Quarantine(config.quarantine) if config.quarantine else None
+    task_encoder = _task_encoder(config, faults, quarantine)
+    source, identity = resolve(path)
+    dataset = get_train_dataset(
+        source,
+        worker_config=WorkerConfig(
+            rank=config.dp_rank,
+            world_size=config.dp_size,
+            num_workers=config.num_workers,
+            seed_offset=config.seed,
+            global_error_handler=_stop_the_run,
+        ),
+        batch_size=None if config.packing else config.micro_batch_size,
+        packing_buffer_size=config.packing_buffer_size if config.packing else None,
+        shuffle_buffer_size=config.shuffle_buffer_size,
+        max_samples_per_sequence=config.max_samples_per_sequence,
+        task_encoder=task_encoder,
+        repeat=config.repeat,
+    )
+    if config.num_workers:
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Rust threads do not survive the fork
+    energon = get_savable_loader(
+        dataset,
+        checkpoint_every_sec=config.checkpoint_every_seconds,
+        prefetch_factor=config.prefetch_factor,
+        watchdog_timeout_seconds=None,
+    )
+    # Energon pins always; without a GPU torch only warns, and under the CPU platform it would try.
+    energon.pin_memory = has_gpu()
+    layout = config.layout() | {"data": identity, "quarantine": quarantine.fingerprint if quarantine else None}
+    return PackLoader(energon, task_encoder, faults, layout, config.worker_timeout)
+
+
+def _task_encoder(config: StreamSettings, faults: FaultBoard, quarantine: Quarantine | None) -> AmaliaTaskEncoder:
+    return AmaliaTaskEncoder(
+        *pack_parts(config, faults),
+        faults,
+        capacity=config.seq_length,
+        packing_algorithm=config.packing_algorithm,
+        segment_multiple=config.segment_multiple,
+        seed=config.seed,
+        on_bad_sample=config.on_bad_sample,
+        decode_in_worker=config.decode_device == "cpu",
+        quarantine=quarantine,
+    )
+
+
+class PackLoader:
+    """Iterates PackedBatch; `state` and `restore` are exact. One iteration in a loader's life."""
+
+    def __init__(
+        self,
+        energon: Any,
+        task_encoder: AmaliaTaskEncoder,
+        faults: FaultBoard,
+        layout: dict[str, Any],
+        worker_timeout: float = 600,
+    ) -> None:
+        self.faults = faults
+        self.layout = layout
+        self.worker_timeout = worker_timeout
+        self._energon = energon
+        self.task_encoder = task_encoder
+        self._iterator: Iterator[Any] | None = None
+        if energon.num_workers:
+            energon.timeout = worker_timeout
+            energon.result_queues = [
+                PatientQueue(answers, number, worker_timeout, self._no_answer)
+                for number, answers in enumerate(energon.result_queues)
+            ]
+
+    def __iter__(self) -> PackLoader:
+        return self
+
+    def __next__(self) -> PackedBatch:
+        """Raises, in one line: BadSampleError when a worker refused a sample, WorkerLostError when it died or hangs."""
+        first = self._iterator is None
+        if first:
+            self._iterator = iter(self._energon)
+        while True:
+            try:
+                with ready_to_fork() if first else nullcontext():
+                    item = next(self._iterator)
+            except StopIteration:
+                raise
+            except Exception as error:
+                named = in_one_line(error, self.faults, self.lost_worker)
+                if named is error:
+                    raise
+                raise named from error
+            batch = self.task_encoder.assembler(item) if isinstance(item, Pack) else item
+            if batch is not None:
+                return batch
+
+    def lost_worker(self, timed_out: bool = False) -> str | None:
+        """One line on a worker that died, or that hangs when the wait for the next batch timed out; else None.
+
+        torch notices a death by a signal, wherever this process is: ask here after any exception.
+        """
+        iterator = getattr(self._energon, "_iterator", None)
+        stuck = awaited(iterator) if timed_out and iterator is not None else None
+        return lost_worker(iterator, self.faults, stuck, self.worker_timeout)
+
+    def _no_answer(self, number: int) -> WorkerLostError:
+        iterator = self._energon._iterator
+        # Energon numbers workers from the one that a restored position began with (worker_id_offset).
+        stuck = (number - self._energon.dataset._worker_offset) % len(iterator._workers)
+        return WorkerLostError(lost_worker(iterator, self.faults, stuck, self.worker_timeout))
+
+    def state(self) -> dict[str, Any]:
+        """The position after the last batch given out: restore keys and counters, tens of kilobytes.
+
+        Raises WorkerLostError when a worker does not answer.
+        """
+        return {
+            "version": STATE_VERSION,
+            "layout": dict(self.layout),
+            "energon": self._energon.save_state_rank(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues where `state` was taken. Before the first batch only.
+
+        Raises ValueError when the state comes from another layout: Energon's position is that of each worker
+        of each rank and cannot be redistributed.
+        """
+        if self._iterator is not None:
+            raise ValueError("this loader has already given batches: build a new one and restore it first")
+        if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
+            raise ValueError(f"this is no data state of version {STATE_VERSION}: {str(state)[:80]!r}")
+        differing = differences(BEFORE | state["layout"], self.layout)
+        if differing:
+            raise ValueError(
+                f"the data position cannot be restored: {'; '.join(differing)}. Resume with the saved values, or begin "
+                "the data again with data.start_anew_at=STEP of that checkpoint and accept that samples are seen again"
+            )
+        self._energon.restore_state_rank(state["energon"])
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._iterator = None
+        self._energon._epoch_iterator = None
+        workers = getattr(self._energon, "_iterator", None)
+        if workers is not None:
+            workers._shutdown_workers()
+            self._energon._iterator = None
+
+
+def _stop_the_run(error: Exception, sample: Any, sources: list[Any] | None = None) -> None:
+    """Energon would skip the sample and carry on. What may be dropped was dropped before; the rest is our
+    fault.
+    """
+    if isinstance(error, BadSampleError):
+        raise error
+    where = f"{sources[0].dataset_path}/{sources[0].shard_name}" if sources else "the pack"
+    raise RuntimeError(f"the data path failed on sample {getattr(sample, '__key__', '?')} of {where}") from error

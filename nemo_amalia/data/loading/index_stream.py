@@ -1,0 +1,203 @@
+"""A stream of micro-batches from an index of packs: the same at every number of ranks and workers.
+
+Pack number `position` of the run, counted over all data-parallel ranks and all epochs, is a function of the seed alone:
+its epoch is position // packs, and epoch_order says which pack of the index stands there. Rank r of d gives positions
+first + r, first + r + d, ...: at the end of a global batch all ranks have given equally many, and one number, the next
+position, says where the run is. It can be resumed with any other number of ranks or workers, exactly. The last global
+batch of an epoch takes what it lacks from the next one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from nemo_amalia.data.faults.board import FaultBoard
+from nemo_amalia.data.loading.collator import Collator
+from nemo_amalia.data.loading.index_reader import SampleReader
+from nemo_amalia.data.loading.settings import StreamSettings, pack_parts
+from nemo_amalia.data.loading.workers import awaited, in_one_line, lost_worker, ready_to_fork
+from nemo_amalia.data.packing.index import PackIndex, epoch_order, read_index, refuse_other, settings_of, shard_places
+from nemo_amalia.data.samples import Pack, PackedBatch, TokenizedSample
+from nemo_amalia.data.shards.check import check_folder
+from nemo_amalia.utils.devices import has_gpu
+
+STATE_VERSION = "pack index 1"
+ENDLESS = 1 << 62  # positions
+POSITION = "train_dataloader_dprank{:03d}.pt"  # Bridge's name (training/checkpointing.py)
+
+
+def build_index_loader(index: str | Path, folder: str | Path, **settings: Any) -> IndexLoader:
+    """The stream of one data-parallel rank. folder: what data.path names, a folder of shards or a mix of several.
+    settings: the fields of StreamSettings; those of Energon's buffers are not used. A sample that the index holds and
+    training cannot read follows on_bad_sample.
+
+    Raises ValueError for an index of other shards, another tokenizer, template, geometry or pack, naming which.
+    """
+    config = StreamSettings(**settings)
+    if not config.packing:
+        raise ValueError("an index of packs is for training with packing: set stage.packing=true, or take no index")
+    source, packs = check_folder(folder), read_index(index)
+    wanted = settings_of(
+        config.chat,
+        config.geometry,
+        config.seq_length,
+        config.segment_multiple,
+        config.tiling,
+        config.max_image_pixels,
+        config.records,
+    )
+    refuse_other(index, packs.head, wanted, source)
+    faults = FaultBoard(config.num_workers)
+    return IndexLoader(_Packs(packs, shard_places(packs.head, source), config, faults), config, faults)
+
+
+class IndexLoader:
+    """Iterates PackedBatch, as PackLoader does; `state` and `restore` are exact at the end of a global batch."""
+
+    def __init__(self, packs: _Packs, config: StreamSettings, faults: FaultBoard) -> None:
+        self.packs, self.config, self.faults = packs, config, faults
+        self.position = 0  # of the whole data-parallel group, before the first batch
+        self._given = 0  # by this rank
+        self._iterator: Iterator[Any] | None = None
+
+    def __iter__(self) -> IndexLoader:
+        return self
+
+    def __next__(self) -> PackedBatch:
+        """Raises, in one line: BadSampleError where a shard is not what it was, WorkerLostError when a worker died."""
+        if self._iterator is None:
+            with ready_to_fork():
+                self._iterator = self._start()
+        try:
+            item = next(self._iterator)
+        except StopIteration:
+            raise
+        except Exception as error:
+            named = in_one_line(error, self.faults, self.lost_worker)
+            if named is error:
+                raise
+            raise named from error
+        self._given += 1
+        return self.packs.assemble(item) if isinstance(item, Pack) else item
+
+    def lost_worker(self, timed_out: bool = False) -> str | None:
+        """As PackLoader's: one line on a worker that died, or that hangs when the wait for a batch timed out."""
+        if not self.config.num_workers or self._iterator is None:
+            return None
+        stuck = awaited(self._iterator) if timed_out else None
+        return lost_worker(self._iterator, self.faults, stuck, self.config.worker_timeout)
+
+    def _start(self) -> Iterator[Any]:
+        config = self.config
+        end = self.position + ENDLESS if config.repeat else len(self.packs.index)
+        workers = config.num_workers
+        if workers:
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Rust threads do not survive the fork
+        return iter(
+            DataLoader(
+                self.packs,
+                batch_size=None,
+                sampler=range(self.position + config.dp_rank, end, config.dp_size),
+                num_workers=workers,
+                prefetch_factor=config.prefetch_factor if workers else None,
+                timeout=config.worker_timeout if workers else 0,
+                multiprocessing_context="fork" if workers else None,  # the board is inherited
+                pin_memory=has_gpu(),
+            )
+        )
+
+    def state(self) -> dict[str, Any]:
+        """The next position of the data-parallel group, and what it means something for. The same on every rank."""
+        return {
+            "version": STATE_VERSION,
+            "index": self.packs.index.head["digest"],
+            "seed": self.config.seed,
+            "position": self.position + self._given * self.config.dp_size,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues where any rank's `state` was taken, at any number of ranks and workers; before the first batch.
+
+        Raises ValueError for the state of another index, of another seed or of a stream without an index.
+        """
+        if self._iterator is not None:
+            raise ValueError("this loader has already given batches: build a new one and restore it first")
+        if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
+            raise ValueError(
+                "the data position was not saved by a stream with an index of packs: resume without data.pack_index, "
+                "or begin the data again with data.start_anew_at=STEP of that checkpoint; samples are then seen again"
+            )
+        own = self.state()
+        changed = [name for name in ("index", "seed") if state[name] != own[name]]
+        if changed:
+            differing = "; ".join(f"{name} was {state[name]!r} and is {own[name]!r}" for name in changed)
+            raise ValueError(
+                f"the data position cannot be restored: {differing}. Resume with the saved index and seed, or "
+                "begin the data again with data.start_anew_at=STEP of that checkpoint; samples are then seen again"
+            )
+        self.position = state["position"]
+
+    def close(self) -> None:
+        """Ends the workers."""
+        shutdown = getattr(self._iterator, "_shutdown_workers", None)
+        if shutdown is not None:
+            shutdown()
+        self._iterator = iter(())
+
+
+class _Packs(Dataset):
+    """Position -> micro-batch, or the undecoded pack where the training process decodes on its GPU."""
+
+    def __init__(
+        self, index: PackIndex, shards: list[tuple[Path, str]], config: StreamSettings, faults: FaultBoard
+    ) -> None:
+        self.index = index
+        self.seed, self.decode_here = config.seed, config.decode_device == "cpu"
+        encoder, self.assembler = pack_parts(config, faults)
+        self.read = SampleReader(index, shards, encoder, faults, config)
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
+
+    def __getitem__(self, position: int) -> PackedBatch | Pack:
+        epoch, place = divmod(position, len(self.index))
+        if self._order[0] != epoch:
+            self._order = epoch, epoch_order(len(self.index), self.seed, epoch)
+        which = int(self._order[1][place])
+        rows = range(int(self.index.starts[which]), int(self.index.starts[which + 1]))
+        found = (self.read(row, which) for row in rows)
+        pack = Pack(tuple(sample for sample in found if sample is not None))
+        return self.assemble(pack) if self.decode_here else pack
+
+    def assemble(self, pack: Pack) -> PackedBatch:
+        """With an empty batch for a pack of which nothing is left: a position is a micro-batch, always."""
+        batch = self.assembler(pack) if pack.samples else None
+        return empty_batch(self.assembler.collator) if batch is None else batch
+
+
+def empty_batch(collator: Collator) -> PackedBatch:
+    """A micro-batch of one padding token, of which nothing is learned: no sample, no pair."""
+    one = np.asarray([collator.pad_token_id], dtype=np.int32)
+    empty = TokenizedSample("", "", one, np.zeros(1, dtype=np.uint8), (), (), tiling=False)
+    return replace(collator([empty], [[]]), keys=[], num_samples=0, num_tokens=0)
+
+
+def share_positions(folder: str | None, dp_rank: int) -> None:
+    """Gives a data-parallel rank that the saved run did not have the position of rank 0: an index has one for all.
+
+    Bridge looks for a file of each rank, after it has built the stream, and ends the run where there is none.
+    """
+    for first in Path(folder or "").glob(f"iter_*/{POSITION.format(0)}") if folder else ():
+        own = first.with_name(POSITION.format(dp_rank))
+        if not own.exists():  # ranks of one replica may do this at once: each writes its own copy, and renames it
+            handle, copy = tempfile.mkstemp(dir=own.parent, prefix=f".{own.name}.")
+            os.close(handle)
+            shutil.copyfile(first, copy)
+            os.replace(copy, own)

@@ -1,0 +1,67 @@
+"""What a saved position depends on: which data, and how it was cut. A position of another layout means nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nemo_amalia.data.faults.quarantine import index_of
+from nemo_amalia.data.shards.check import check_folder
+from nemo_amalia.data.shards.metadataset import write_blend
+
+
+def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """`num_workers was 2 and is 4`, for each value that differs."""
+    names = [*now, *(name for name in saved if name not in now)]
+    return [
+        f"{name} was {_shown(saved.get(name))} and is {_shown(now.get(name))}"
+        for name in names
+        if saved.get(name) != now.get(name)
+    ]
+
+
+def resolve(path: str | Path | Sequence[tuple[str | Path, float]]) -> tuple[str, Any]:
+    """What Energon is to read, and what identifies that data in a saved position.
+
+    Raises ValueError on data that is not there or not prepared.
+    """
+    if isinstance(path, str | Path):
+        source = check_folder(path)
+        return str(source), _identity(source)
+    blend = [(Path(folder).absolute(), float(weight)) for folder, weight in path]
+    folder = Path(tempfile.mkdtemp(prefix="nemo_amalia-blend-"))
+    source = write_blend(blend, folder / "blend.yaml")
+    return str(source), [[_identity(part), weight] for part, weight in blend]
+
+
+def _identity(source: Path) -> str:
+    """`energon prepare` gives each index a random id; a metadataset is its text and the ids of its folders."""
+    if not source.is_file():
+        return index_of(str(source)) or source.name
+    text = source.read_text()
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source} is no YAML ({' '.join(str(error).split())}): mend it") from error
+    return text + "".join(f"\n# {_identity(folder)}" for folder in _folders(content, source))
+
+
+def _folders(content: Any, file: Path) -> list[Path]:
+    """What a metadataset names by path, in order."""
+    if isinstance(content, list):
+        return [folder for item in content for folder in _folders(item, file)]
+    if not isinstance(content, dict):
+        return []
+    own = [(file.parent / content["path"]).absolute()] if isinstance(content.get("path"), str) else []
+    return own + [folder for item in content.values() for folder in _folders(item, file)]
+
+
+def _shown(value: Any) -> str:
+    """A value of the layout in an error: the text of a metadataset is long, and its end may be what differs."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:40]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"

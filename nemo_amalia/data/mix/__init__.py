@@ -1,0 +1,1 @@
+"""`amalia data mix`: how often each source is drawn."""

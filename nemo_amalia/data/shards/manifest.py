@@ -1,0 +1,34 @@
+"""The manifest of a folder of shards: a line per shard with its size and sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.jsonl"  # a line for each shard, with its sha256: what amalia data verify compares
+
+
+def write_manifest(folder: Path) -> None:
+    """A line for each shard as it is now: name, bytes, sha256. Whole or not at all."""
+    partial = folder / f".{MANIFEST}.{os.getpid()}"
+    with open(partial, "w") as lines:
+        for shard in sorted(folder.glob("*.tar")):
+            line = {"shard": shard.name, "bytes": shard.stat().st_size, "sha256": sha256_of(shard)}
+            lines.write(json.dumps(line) + "\n")
+    partial.replace(folder / MANIFEST)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def manifest(folder: Path) -> list[dict[str, Any]]:
+    """The finished shards of a folder, in order; a last line that was cut off does not count."""
+    file = folder / MANIFEST
+    lines = file.read_bytes().split(b"\n")[:-1] if file.is_file() else []
+    return [json.loads(line) for line in lines]

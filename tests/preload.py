@@ -1,5 +1,0 @@
-"""What the launcher's server process imports once, so that every forked rank has it (see tests/launcher.py)."""
-
-from nemo_amalia.platform import prepare
-
-prepare()
