@@ -21,11 +21,11 @@ def train_slice(words: list[str], backend: str) -> None:
     from nemo_amalia.config.validate import segment_multiple
     from nemo_amalia.config.validate_layout import validate_layout
     from nemo_amalia.config.validate_precision import validate_precision
-    from nemo_amalia.training.callbacks import Progress
-    from nemo_amalia.training.console import Console
-    from nemo_amalia.training.container import build_container
-    from nemo_amalia.training.counts import StepCounts
-    from nemo_amalia.training.sft import SFTStep
+    from nemo_amalia.training.callbacks.progress import Progress
+    from nemo_amalia.training.job.console import Console
+    from nemo_amalia.training.setup.container import build_container
+    from nemo_amalia.training.steps.counts import StepCounts
+    from nemo_amalia.training.steps.sft import SFTStep
 
     run = compose(words)
     console = Console(run.run_dir, int(os.environ["RANK"]))

@@ -32,7 +32,7 @@ IMPORTED = """
 from nemo_amalia.platform import prepare
 prepare()
 import nemo_amalia.training.run
-from nemo_amalia.training.memory import peak_bytes
+from nemo_amalia.training.callbacks.progress import peak_bytes
 print(peak_bytes())
 """
 

@@ -1,6 +1,6 @@
 """What a finished demo run left behind, read and checked in one place for the report and its figures.
 
-RUN/{alignment,sft,dpo}/metrics.jsonl hold one object a step (nemo_amalia/training/callbacks.py);
+RUN/{alignment,sft,dpo}/metrics.jsonl hold one object a step (nemo_amalia/training/callbacks/progress.py);
 RUN/answers_{before,sft,after}.jsonl (untrained, after stage 2, after stage 3) one a question (demo/answer.py);
 RUN/facts.json is free.
 """

@@ -117,7 +117,7 @@ def libraries_to(log: Path):
 @contextlib.contextmanager
 def megatron_loaded(log: Path):
     """As libraries_to, with Megatron ready inside; a line on stderr says what is waited for."""
-    from nemo_amalia.training.console import announce_loading
+    from nemo_amalia.training.job.console import announce_loading
 
     announce_loading()
     with libraries_to(log):
@@ -186,8 +186,8 @@ def _fits_the_card(run, ranks: int) -> None:
 def run_train(arguments: argparse.Namespace) -> int:
     """amalia train: start torchrun here, or be a rank where torchrun or Slurm already did."""
     from nemo_amalia.config.compose import compose
-    from nemo_amalia.training.job_environment import inside_a_job
-    from nemo_amalia.training.launch import check, default_ranks, launch
+    from nemo_amalia.training.job.environment import inside_a_job
+    from nemo_amalia.training.launch.train import check, default_ranks, launch
 
     if arguments.check:
         run = compose(arguments.overrides)
@@ -205,8 +205,8 @@ def run_train(arguments: argparse.Namespace) -> int:
 def run_reference(arguments: argparse.Namespace) -> int:
     """amalia reference: as run_train, with forward passes for the ranks' work."""
     from nemo_amalia.config.compose import compose
-    from nemo_amalia.training.job_environment import inside_a_job
-    from nemo_amalia.training.reference_launch import launch_reference, reference_overrides
+    from nemo_amalia.training.job.environment import inside_a_job
+    from nemo_amalia.training.launch.reference import launch_reference, reference_overrides
 
     overrides = reference_overrides(arguments.checkpoint, arguments.data, arguments.out, arguments.overrides)
     if inside_a_job():
@@ -238,7 +238,7 @@ def run_dryrun(arguments: argparse.Namespace) -> int:
     from nemo_amalia.cluster.commands import dryrun_command
     from nemo_amalia.cluster.ranks import parse_ranks
     from nemo_amalia.cluster.request import checked, model_of
-    from nemo_amalia.training.console import announce_loading
+    from nemo_amalia.training.job.console import announce_loading
 
     run, world = checked(arguments.overrides, arguments.world_size)
     ranks = parse_ranks(arguments.rank, run, world)

@@ -42,7 +42,7 @@ def hf_config(run: RunConfig) -> Any:
 def provider_of(run: RunConfig) -> AmaliaVLModelProvider:
     """What Megatron Bridge instantiates, by the bridge's own config map. Reads no weights; needs megatron.bridge."""
     from nemo_amalia.bridge.llava_next import LlavaNextBridge
-    from nemo_amalia.training.run import read_provider
+    from nemo_amalia.bridge.saved_config import read_provider
 
     if run.model.checkpoint != NO_PLACE:
         return read_provider(run.model.checkpoint)

@@ -11,7 +11,7 @@ from nemo_amalia.cluster.known_warnings import silence_known_warnings
 from nemo_amalia.cluster.request import check_plannable, checked, model_of, pack_lengths, requested, world_of
 from nemo_amalia.cluster.shape import ModelShape, shape_of
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.training.console import announce_loading
+from nemo_amalia.training.job.console import announce_loading
 
 
 def plan_command(arguments: argparse.Namespace, ready: Callable[[], object]) -> int:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from nemo_amalia.cluster.requirements import CONTAINER_ONLY, installed_version, requirements
-from nemo_amalia.training.ending import FAILED, REFUSED
-from nemo_amalia.training.job_environment import slurm_environment
+from nemo_amalia.training.job.environment import slurm_environment
+from nemo_amalia.training.job.exit_codes import FAILED, REFUSED
 from nemo_amalia.utils.devices import has_gpu
 
 CLOCK_SECONDS = 5.0  # of skew between nodes: file times and logs no longer tell what came first

@@ -23,13 +23,13 @@ from nemo_amalia.cluster.live_bytes import LiveBytes
 from nemo_amalia.cluster.worst_pack import worst_batch
 from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
 from nemo_amalia.config.validate_layout import model_ranks
+from nemo_amalia.config.validation.model import check_model_layout
 from nemo_amalia.data.samples import PackedBatch
 from nemo_amalia.model.provider import AmaliaVLModelProvider
-from nemo_amalia.training.container import build_container
-from nemo_amalia.training.counts import StepCounts
-from nemo_amalia.training.dpo import DPOStep
-from nemo_amalia.training.model_layout import check_model_layout
-from nemo_amalia.training.sft import SFTStep
+from nemo_amalia.training.setup.container import build_container
+from nemo_amalia.training.steps.counts import StepCounts
+from nemo_amalia.training.steps.dpo import DPOStep
+from nemo_amalia.training.steps.sft import SFTStep
 
 
 @dataclass(frozen=True)

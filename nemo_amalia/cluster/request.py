@@ -12,7 +12,7 @@ from nemo_amalia.config.compose import compose
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validate_layout import model_ranks, validate_layout
 from nemo_amalia.config.validate_precision import validate_precision
-from nemo_amalia.training.model_layout import check_model_layout
+from nemo_amalia.config.validation.model import check_model_layout
 
 PLACES = ("run_dir", "data.path", "model.checkpoint")
 # text_config's names of what a layout has to divide. What transformers writes names them all.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nemo_amalia.cluster.shape import ModelShape
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validate_layout import model_ranks
-from nemo_amalia.training.model_layout import stage_layers
+from nemo_amalia.config.validation.model import stage_layers
 
 
 @dataclass(frozen=True)

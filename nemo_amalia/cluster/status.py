@@ -16,8 +16,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from nemo_amalia.training.one_run import LOCK
-from nemo_amalia.training.run_state import read_state
+from nemo_amalia.training.callbacks.run_state import read_state
+from nemo_amalia.training.job.run_lock import LOCK
 
 RECENT = 50  # steps that loss, pace and tokens/s are means of
 _TAIL = 256 * 1024  # bytes of a log that are read

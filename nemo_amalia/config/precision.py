@@ -2,7 +2,7 @@
 
 Sources: Megatron Bridge 0.6.2 ``training/mixed_precision.py`` (names and formats), Megatron-Core 0.19.2
 ``core/fp8_utils.get_fp8_align_size`` (16, and 32 for mxfp8), Transformer Engine ``Float8BlockQuantizer.is_quantizable``
-(128). tests/unit/training/test_precision.py compares this table with the installed packages.
+(128). tests/unit/training/setup/test_precision.py compares this table with the installed packages.
 """
 
 from __future__ import annotations

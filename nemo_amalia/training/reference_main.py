@@ -1,12 +1,12 @@
 """The entry of a rank of `amalia reference`: as training.main, with forward passes for its work."""
 
+from nemo_amalia.training.launch.reference import settle_batch
 from nemo_amalia.training.main import main
-from nemo_amalia.training.reference_launch import settle_batch
 
 
 def reference_rank(run, console, backend) -> None:
     """The work of one rank. Megatron is imported here, after the platform is ready."""
-    from nemo_amalia.training.reference_run import make_reference
+    from nemo_amalia.training.reference.run import make_reference
 
     make_reference(run, console, backend)
 

@@ -10,30 +10,29 @@ from pathlib import Path
 from megatron.bridge.training.callbacks import Callback
 from megatron.bridge.training.config import ConfigContainer
 from megatron.bridge.training.finetune import finetune
-from megatron.bridge.training.model_load_save import load_model_config
-from megatron.bridge.utils.instantiate_utils import register_allowed_target_prefix
 from megatron.core.extensions.transformer_engine import HAVE_TE
 
-from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
+from nemo_amalia.bridge.checkpoints import assets_of
+from nemo_amalia.bridge.saved_config import read_provider
 from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
+from nemo_amalia.config.validation.model import check_model_layout
 from nemo_amalia.data.loading.workers import WorkerLostError
-from nemo_amalia.model.provider import AmaliaVLModelProvider
-from nemo_amalia.training.callbacks import Progress, PruneDataState
-from nemo_amalia.training.console import Console
-from nemo_amalia.training.container import build_container
-from nemo_amalia.training.counts import StepCounts
-from nemo_amalia.training.data_faults import DataFaults
-from nemo_amalia.training.data_position import check_position, resumed_step
-from nemo_amalia.training.dpo import DPOStep
-from nemo_amalia.training.ending import STOPPED
-from nemo_amalia.training.epochs import settle_steps
-from nemo_amalia.training.model_layout import check_model_layout
-from nemo_amalia.training.reference_command import reference_command
-from nemo_amalia.training.reference_file import FileReference, reference_path
-from nemo_amalia.training.reference_fingerprint import fingerprint
-from nemo_amalia.training.reference_model import ModelReference
-from nemo_amalia.training.resumed_schedule import check_schedule
-from nemo_amalia.training.sft import SFTStep
+from nemo_amalia.training.callbacks.data_faults import DataFaults
+from nemo_amalia.training.callbacks.progress import Progress
+from nemo_amalia.training.callbacks.prune_positions import PruneDataState
+from nemo_amalia.training.job.console import Console
+from nemo_amalia.training.job.exit_codes import STOPPED
+from nemo_amalia.training.preflight.position import check_position, resumed_step
+from nemo_amalia.training.preflight.schedule import check_schedule
+from nemo_amalia.training.preflight.steps import settle_steps
+from nemo_amalia.training.reference.command import reference_command
+from nemo_amalia.training.reference.file import FileReference, reference_path
+from nemo_amalia.training.reference.fingerprint import fingerprint
+from nemo_amalia.training.reference.in_memory import ModelReference
+from nemo_amalia.training.setup.container import build_container
+from nemo_amalia.training.steps.counts import StepCounts
+from nemo_amalia.training.steps.dpo import DPOStep
+from nemo_amalia.training.steps.sft import SFTStep
 
 LAST_WORDS = 2.0  # seconds
 
@@ -96,18 +95,6 @@ def build_step(run: RunConfig, container: ConfigContainer, assets: Path, counts:
         reference = FileReference(reference_path(run), reference_command(run), wanted)
     end_of_turn = chat.tokenizer.convert_tokens_to_ids(chat.end_of_turn)
     return DPOStep(counts, run.stage.preference, reference, end_of_turn)
-
-
-def read_provider(checkpoint: str) -> AmaliaVLModelProvider:
-    """The model's config as its checkpoint saved it. Raises ValueError for a missing or foreign checkpoint."""
-    register_allowed_target_prefix("nemo_amalia")
-    provider, _ = load_model_config(str(latest_iteration(checkpoint)))
-    if not isinstance(provider, AmaliaVLModelProvider):
-        raise ValueError(
-            f"{checkpoint} holds a {type(provider).__name__}, expected an AmaliaVLModelProvider: "
-            "make it with `amalia import`"
-        )
-    return provider
 
 
 def keep_assets(run: RunConfig, rank: int) -> Path:

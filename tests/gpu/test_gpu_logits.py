@@ -25,8 +25,8 @@ def logits(checkpoint, hf_folder, out, precision="bf16", layout=None, transforme
     from megatron.core.utils import unwrap_model
     from parity.test_logits import sample
 
-    from nemo_amalia.training.reference_run import build_model
-    from nemo_amalia.training.run import read_provider
+    from nemo_amalia.bridge.saved_config import read_provider
+    from nemo_amalia.training.reference.run import build_model
 
     run = run_of(checkpoint, f"{out}_run", layout=layout, precision=precision)
     (model,), _ = build_model(run, read_provider(checkpoint))

@@ -40,7 +40,7 @@ def stream(checkpoint, data, folder, layout, kill_after=None) -> list:
     from megatron.bridge.training.callbacks import Callback
     from megatron.bridge.training.finetune import finetune
 
-    from nemo_amalia.training.console import Console
+    from nemo_amalia.training.job.console import Console
     from nemo_amalia.training.run import prepare_run
 
     class KillHere(Callback):

@@ -75,7 +75,7 @@ def train_fixed(run, *, save=False, packs=8, callbacks=(), dataset=None, convers
     from fixed_pairs import FixedPairs
     from megatron.bridge.training.finetune import finetune
 
-    from nemo_amalia.training.console import Console
+    from nemo_amalia.training.job.console import Console
     from nemo_amalia.training.run import prepare_run
 
     backend = "nccl" if torch.cuda.is_available() else "gloo"

@@ -34,7 +34,7 @@ def train_here(folder, name, **data):
     from tiny_shards import SEQ_LENGTH
     from training_runs import run_config
 
-    from nemo_amalia.training.console import Console
+    from nemo_amalia.training.job.console import Console
     from nemo_amalia.training.run import train
 
     if not dist.is_initialized():

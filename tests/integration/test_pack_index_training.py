@@ -49,7 +49,7 @@ def train_index(folder, name, workers, kill_after=None, data="data", quarantine=
     from tiny_shards import SEQ_LENGTH
     from training_runs import run_config
 
-    from nemo_amalia.training.console import CONSOLE_VARIABLE, Console
+    from nemo_amalia.training.job.console import CONSOLE_VARIABLE, Console
     from nemo_amalia.training.run import prepare_run
 
     class KillHere(Callback):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from launcher import launch
 
-from nemo_amalia.training.console import LOADING
+from nemo_amalia.training.job.console import LOADING
 
 LAYOUTS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "parallel").glob("gpus*.yaml"))
 STAGE_OF_WORLD = {8: "alignment", 64: "dpo", 128: "sft"}
@@ -142,7 +142,7 @@ def real_parameters(folder: str, overrides: list[str]) -> tuple[int, int]:
 
     from nemo_amalia.cluster.architecture import provider_of
     from nemo_amalia.cluster.request import requested
-    from nemo_amalia.training.container import set_model
+    from nemo_amalia.training.setup.container import set_model
 
     run = requested([f"model.architecture={folder}", *overrides])
     model = provider_of(run)

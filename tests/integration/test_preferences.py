@@ -10,7 +10,7 @@ import pytest
 from launcher import launch
 from tiny_megatron import Layout
 
-from nemo_amalia.training.reference_file import parts_folder, read_table
+from nemo_amalia.training.reference.file import parts_folder, read_table
 
 PAIRS, SHARDS, STEPS, SAVE_EVERY, KILL_AFTER = 48, 4, 6, 2, 5
 COMMON = ["parallel=tp2", "precision=fp32", "launch.ranks=2", "stage.seq_length=512", "data.num_workers=1"]
@@ -68,8 +68,8 @@ def refer(folder, job=None):
     import torch.distributed as dist
     from training_runs import dpo_config
 
-    from nemo_amalia.training.console import Console
-    from nemo_amalia.training.reference_run import make_reference
+    from nemo_amalia.training.job.console import Console
+    from nemo_amalia.training.reference.run import make_reference
 
     if job is not None:
         os.environ |= {"SLURM_ARRAY_TASK_ID": f"{job + 3}", "SLURM_ARRAY_TASK_MIN": "3", "SLURM_ARRAY_TASK_COUNT": "2"}
@@ -150,7 +150,7 @@ def train_stream(folder, name, kill_after=None):
     from megatron.bridge.training.finetune import finetune
     from training_runs import dpo_config
 
-    from nemo_amalia.training.console import Console
+    from nemo_amalia.training.job.console import Console
     from nemo_amalia.training.run import prepare_run
 
     class KillHere(Callback):

@@ -38,7 +38,7 @@ def train_stream(folder, name, layout, kill_after=None, asynchronous=False):
     from tiny_shards import SEQ_LENGTH
     from training_runs import run_config
 
-    from nemo_amalia.training.console import Console
+    from nemo_amalia.training.job.console import Console
     from nemo_amalia.training.run import prepare_run
 
     class KillHere(Callback):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from launcher import launch
 
-from nemo_amalia.training.console import LOADING
+from nemo_amalia.training.job.console import LOADING
 
 
 def prepare_inputs(folder):

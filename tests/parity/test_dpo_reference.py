@@ -45,9 +45,9 @@ def make_files(checkpoint, folder, layouts):
     from megatron.core import parallel_state
     from training_runs import dpo_config
 
-    from nemo_amalia.training.reference_file import read_table
-    from nemo_amalia.training.reference_run import build_model, join, write_parts
-    from nemo_amalia.training.run import read_provider
+    from nemo_amalia.bridge.saved_config import read_provider
+    from nemo_amalia.training.reference.file import read_table
+    from nemo_amalia.training.reference.run import build_model, join, write_parts
 
     if not dist.is_initialized():
         dist.init_process_group("gloo")

@@ -119,8 +119,8 @@ def ours(folder, cases):
     from training_runs import dpo_config, train_fixed
     from trl_batches import SEQ_LENGTH, TRLBatches
 
+    from nemo_amalia.bridge.saved_config import read_provider
     from nemo_amalia.config import schema
-    from nemo_amalia.training.run import read_provider
 
     checkpoint = Path(folder) / "checkpoint"
     provider, results = read_provider(str(checkpoint)), {}

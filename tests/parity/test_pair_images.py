@@ -56,7 +56,7 @@ def inputs(provider, items, share=True):
 
     from nemo_amalia.data.loading.collator import Collator
     from nemo_amalia.data.packing.algorithms import padded_length
-    from nemo_amalia.training.sft import model_inputs
+    from nemo_amalia.training.steps.sft import model_inputs
 
     used = sum(padded_length(len(segment), MULTIPLE) for item, _ in items for segment in item.segments)
     collate = Collator(

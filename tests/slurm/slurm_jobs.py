@@ -38,7 +38,7 @@ def prepare_inputs(folder):
 def train_plain(words):
     """The same run in a rank of tests.launcher, with nothing of Slurm: what the jobs are compared with."""
     from nemo_amalia.config.compose import compose
-    from nemo_amalia.training.console import Console
+    from nemo_amalia.training.job.console import Console
     from nemo_amalia.training.run import train
 
     run = compose(words)

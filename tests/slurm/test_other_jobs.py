@@ -10,7 +10,7 @@ from slurm_cluster import INSTALL, Cluster, missing
 from slurm_jobs import ROOT, WORDS, Job
 from slurm_jobs import prepare_inputs as prepare_training
 
-from nemo_amalia.training.reference_file import parts_folder, read_table
+from nemo_amalia.training.reference.file import parts_folder, read_table
 
 pytestmark = [
     pytest.mark.slow,

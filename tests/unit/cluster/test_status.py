@@ -8,9 +8,14 @@ import time
 import pytest
 
 from nemo_amalia.cluster.status import RECENT, screen, status
-from nemo_amalia.training.run_state import write_state
+from nemo_amalia.training.callbacks.run_state import write_state
 
-HOLD = "import sys, time; from nemo_amalia.training.one_run import claim; claim(sys.argv[1]); print('held', flush=True)"
+HOLD = """
+import sys, time
+from nemo_amalia.training.job.run_lock import claim
+claim(sys.argv[1])
+print('held', flush=True)
+"""
 
 
 @pytest.fixture
@@ -42,7 +47,7 @@ def test_step_loss_pace_checkpoint_and_faults(run_dir):
 
 def test_who_holds_the_run_dir_is_running_and_is_not_disturbed(run_dir):
     process = subprocess.Popen(
-        [sys.executable, "-c", HOLD + "; time.sleep(60)", str(run_dir)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", HOLD + "time.sleep(60)", str(run_dir)], stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout.readline().strip() == "held"

@@ -1,0 +1,1 @@
+"""Reject settings that cannot work, before any rank starts."""

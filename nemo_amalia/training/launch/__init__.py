@@ -1,0 +1,1 @@
+"""The launching side: check everything, then start the ranks. Imports no Megatron."""

@@ -1,0 +1,1 @@
+"""Checks before any rank starts: steps, schedule and dataloader state of a resumed run. Imports no Megatron."""

@@ -1,0 +1,1 @@
+"""From RunConfig to Megatron Bridge's ConfigContainer."""

@@ -1,0 +1,1 @@
+"""The forward steps: SFT, DPO and their losses."""

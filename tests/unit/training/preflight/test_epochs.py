@@ -1,0 +1,55 @@
+"""stage.epochs becomes stage.train_steps before anything is started."""
+
+import numpy as np
+import pytest
+
+from nemo_amalia.config.schema import DataConfig, RunConfig, StageConfig
+from nemo_amalia.data.packing.index import stage_settings, write_index
+from nemo_amalia.training.preflight.steps import settle_steps
+
+PACKS = 10
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "data" / ".nv-meta").mkdir(parents=True)
+    (tmp_path / "data" / ".nv-meta" / "index.uuid").write_text("abc\n")
+    head = {
+        "settings": stage_settings(64, 1, True) | {"tokenizer": "t"},
+        "data": {"identity": "abc", "folder": "data", "shards": ["s.tar"]},
+        "totals": {"packs": PACKS, "tokens": 600, "loss_tokens": 100},
+    }
+    ones = np.ones(PACKS, dtype=np.int64)
+    write_index(tmp_path / "i", head, {n: ones for n in ("counts", "shards", "offsets", "sizes", "lengths")})
+    return RunConfig(
+        stage=StageConfig(name="sft", train_steps=7, global_batch_size=4, seq_length=64),
+        data=DataConfig(path=str(tmp_path / "data"), pack_index=str(tmp_path / "i")),
+    )
+
+
+@pytest.mark.parametrize(("epochs", "steps", "more"), [(1.0, 3, 2), (2.0, 5, 0), (0.1, 1, 3), (0.4, 1, 0), (3.0, 8, 2)])
+def test_steps_cover_the_epochs(run, epochs, steps, more):
+    run.stage.epochs = epochs
+    line = settle_steps(run)
+    assert run.stage.train_steps == steps
+    assert line.startswith(
+        f"[data] {epochs:g} epochs of 10 packs (600 tokens, 100 to learn) are {steps} steps of 4 packs"
+    )
+    assert line.endswith(f"; {more} packs of the next epoch fill the last step" if more else "steps of 4 packs")
+    assert settle_steps(run) == line  # every rank does it again
+
+
+def test_steps_stay_as_they_are_without_epochs(run):
+    assert settle_steps(run) is None and run.stage.train_steps == 7
+    run.data.pack_index = None
+    assert settle_steps(run) is None and run.stage.train_steps == 7
+
+
+def test_an_index_of_another_stage_or_folder_is_refused_before_a_rank_starts(run, tmp_path):
+    run.parallel.context = 2
+    with pytest.raises(ValueError, match="segment_multiple was 1 and is 4"):
+        settle_steps(run)
+    run.parallel.context = 1
+    (tmp_path / "data" / ".nv-meta" / "index.uuid").write_text("def")
+    with pytest.raises(ValueError, match="the shards were abc and those of .*/data are def"):
+        settle_steps(run)

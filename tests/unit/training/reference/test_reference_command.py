@@ -1,0 +1,78 @@
+"""What `amalia train` tells a user to run makes the file that it wants: it is pasted, parsed and composed here."""
+
+import shlex
+
+import pytest
+
+from nemo_amalia import cli
+from nemo_amalia.config.compose import compose
+from nemo_amalia.config.validate_layout import validate_layout
+from nemo_amalia.training.launch.reference import reference_overrides, settle_batch
+from nemo_amalia.training.launch.train import default_ranks
+from nemo_amalia.training.reference.command import reference_command
+from nemo_amalia.training.reference.file import reference_path
+
+PLACES = ["model.checkpoint=base", "data.path=pairs", "run_dir=runs/x"]
+LAYOUT = ("tensor", "sequence", "pipeline", "context", "first_stage_layers", "last_stage_layers")
+
+
+def pasted(run):
+    """The run that `amalia reference` makes of the command, as the terminal gives it."""
+    words = shlex.split(reference_command(run))
+    assert words[:2] == ["amalia", "reference"]
+    given = cli.parser().parse_args(words[1:])
+    return compose(reference_overrides(given.checkpoint, given.data, given.out, given.overrides))
+
+
+def same(again, run):
+    assert again.model.checkpoint == run.model.checkpoint and again.data.path == run.data.path
+    assert reference_path(again).absolute() == reference_path(run).absolute()
+    assert again.precision == run.precision
+    assert (again.stage.tiling, again.stage.seq_length) == (run.stage.tiling, run.stage.seq_length)
+    assert again.data.max_image_pixels == run.data.max_image_pixels
+    assert again.launch.ranks == run.launch.ranks
+    for name in LAYOUT:
+        assert getattr(again.parallel, name) == getattr(run.parallel, name)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32", "fp8_delayed", "fp8_blockwise"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["stage.tiling=false", "data.max_image_pixels=4000"],
+        ["parallel=gpus64_node8"],
+        ["parallel=gpus128_node8_pp4"],
+        ["stage=dpo_demo", "data=demo", "launch.ranks=2"],
+        ["stage=dpo_demo", "stage.seq_length=512", "stage.train_steps=5", "data.num_workers=3"],
+        ["precision.fused_cross_entropy=false", "precision.first_layers_bf16=2"],
+    ],
+)
+def test_the_command_composes_to_the_same_reference(precision, words):
+    run = compose(["stage=dpo", *PLACES, f"precision={precision}", *words])
+    same(pasted(run), run)
+
+
+def test_what_was_chosen_is_named_as_it_was():
+    words = ["stage=dpo_demo", "data=demo", "precision=fp32", "launch.ranks=1"]
+    run = compose([*PLACES, *words, "parallel=single", "stage.train_steps=5", "logging.interval=1"])
+    assert reference_command(run) == f"amalia reference --checkpoint base --data pairs {' '.join(words)}"
+    assert reference_command(compose(["stage=dpo", *PLACES])) == "amalia reference --checkpoint base --data pairs"
+
+
+def test_the_ranks_of_the_command_start():
+    run = compose(["stage=dpo", *PLACES, "parallel=gpus128_node8_pp4_vpp2"])
+    again = pasted(run)
+    settle_batch(again, default_ranks(again))
+    validate_layout(again, default_ranks(again))
+
+
+def test_a_recipe_that_no_file_has_is_said_by_its_key():
+    run = compose(["stage=dpo", *PLACES, "precision.recipe=fp16_mixed"])
+    assert reference_command(run).endswith(" pairs precision.recipe=fp16_mixed")
+
+
+def test_a_file_elsewhere_is_named_and_any_folder_can_be_pasted():
+    run = compose(["stage=dpo", *PLACES, "stage.reference_file=there/r.parquet", "model.checkpoint='my runs/sft'"])
+    assert reference_command(run) == "amalia reference --checkpoint 'my runs/sft' --data pairs --out there/r.parquet"
+    same(pasted(run), run)
