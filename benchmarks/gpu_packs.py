@@ -66,7 +66,7 @@ def pack_samples(lengths: Sequence[int], geometry, image_token_id: int, share: f
 
 def pack_lengths(seq_length: int) -> list[list[int]]:
     """Segment lengths of PACKS packs, evenly out of those that `amalia plan` assumes."""
-    from nemo_amalia.cluster.rows import assumed_packs
+    from nemo_amalia.cluster.plan.microbatch import assumed_packs
 
     packs = assumed_packs(seq_length)
     return [list(packs[number * len(packs) // PACKS]) for number in range(PACKS)]
@@ -74,7 +74,7 @@ def pack_lengths(seq_length: int) -> list[list[int]]:
 
 def rows_of(run, shape):
     """What the plan is told of these packs: their own segments and tiles, nothing assumed."""
-    from nemo_amalia.cluster.rows import IMAGE_SHARE, ordinary_rows
+    from nemo_amalia.cluster.plan.microbatch import IMAGE_SHARE, ordinary_rows
 
     packs, geometry = pack_lengths(run.stage.seq_length), shape.geometry
     tiles = [

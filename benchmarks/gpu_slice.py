@@ -17,10 +17,10 @@ def train_slice(words: list[str], backend: str) -> None:
     from megatron.bridge.training.pretrain import pretrain
 
     from benchmarks.gpu_stream import SlicePacks
-    from nemo_amalia.cluster.architecture import provider_of
-    from nemo_amalia.config.validate import segment_multiple
-    from nemo_amalia.config.validate_layout import validate_layout
-    from nemo_amalia.config.validate_precision import validate_precision
+    from nemo_amalia.cluster.plan.architecture import provider_of
+    from nemo_amalia.config.derived import segment_multiple
+    from nemo_amalia.config.validation.layout import validate_layout
+    from nemo_amalia.config.validation.precision import validate_precision
     from nemo_amalia.training.callbacks.progress import Progress
     from nemo_amalia.training.job.console import Console
     from nemo_amalia.training.setup.container import build_container

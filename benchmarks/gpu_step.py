@@ -74,12 +74,12 @@ def measured(rounds: list[list[dict]], flops: float, gpus: int, peak: float) -> 
 
 def planned(words: list[str], gpus: int) -> tuple[Figures, float, float]:
     """(what the plan predicts for these packs, FLOPs that a step asks for, GiB that a card needs)."""
-    from nemo_amalia.cluster.architecture import hf_config
-    from nemo_amalia.cluster.memory import memory_of, split_parameters
-    from nemo_amalia.cluster.plan import card_gib
-    from nemo_amalia.cluster.prediction import predict
-    from nemo_amalia.cluster.shape import shape_of
-    from nemo_amalia.cluster.work import work_of
+    from nemo_amalia.cluster.plan.architecture import hf_config
+    from nemo_amalia.cluster.plan.flops import work_of
+    from nemo_amalia.cluster.plan.memory import memory_of, split_parameters
+    from nemo_amalia.cluster.plan.plan import card_gib
+    from nemo_amalia.cluster.plan.shape import shape_of
+    from nemo_amalia.cluster.plan.step_time import predict
     from nemo_amalia.config.compose import compose
 
     run = compose(words)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from megatron.bridge.data.base import DatasetBuildContext, DatasetProvider
 
 from benchmarks.gpu_packs import pack_lengths, pack_samples
-from nemo_amalia.cluster.rows import IMAGE_SHARE
+from nemo_amalia.cluster.plan.microbatch import IMAGE_SHARE
 from nemo_amalia.data.loading.collator import Collator
 
 

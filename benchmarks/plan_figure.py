@@ -6,8 +6,8 @@ python -m benchmarks.plan_figure [docs/images/planning.svg]: plans of conf/, no 
 import sys
 from pathlib import Path
 
-from nemo_amalia.cluster.plan import GIB, Plan, card_gib, make_plan
-from nemo_amalia.cluster.request import settled
+from nemo_amalia.cluster.plan.plan import GIB, Plan, card_gib, make_plan
+from nemo_amalia.cluster.plan.request import settled
 
 CLUSTER = "cluster=marenostrum5"
 PAPER = {

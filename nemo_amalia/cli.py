@@ -178,7 +178,7 @@ def run_export(arguments: argparse.Namespace) -> int:
 def _fits_the_card(run, ranks: int) -> None:
     """Refuse a layout that the cluster's card cannot hold; nothing is loaded where no cluster is named."""
     if run.cluster.gpu_memory_gb:
-        from nemo_amalia.cluster.check import check_memory
+        from nemo_amalia.cluster.plan.fits import check_memory
 
         check_memory(run, ranks)
 
@@ -236,8 +236,8 @@ def run_plan(arguments: argparse.Namespace) -> int:
 def run_dryrun(arguments: argparse.Namespace) -> int:
     """amalia dryrun."""
     from nemo_amalia.cluster.commands import dryrun_command
-    from nemo_amalia.cluster.ranks import parse_ranks
-    from nemo_amalia.cluster.request import checked, model_of
+    from nemo_amalia.cluster.dryrun.ranks import parse_ranks
+    from nemo_amalia.cluster.plan.request import checked, model_of
     from nemo_amalia.training.job.console import announce_loading
 
     run, world = checked(arguments.overrides, arguments.world_size)
@@ -257,10 +257,10 @@ def run_status(arguments: argparse.Namespace) -> int:
 def run_doctor(arguments: argparse.Namespace) -> int:
     """amalia doctor."""
     if arguments.cluster:
-        from nemo_amalia.cluster.doctor_cluster import run_rank
+        from nemo_amalia.cluster.doctor.nodes import run_rank
 
         run_rank(arguments.run_dir)
-    from nemo_amalia.cluster.doctor import examine
+    from nemo_amalia.cluster.doctor.machine import examine
 
     return examine(container=arguments.container)
 

@@ -12,7 +12,7 @@ installer list --format=freeze | grep -E '^[A-Za-z0-9._-]+==' | sort >"$state/be
 
 # Pins of pyproject.toml that are not installed. s3fs must match the fsspec that the image has, whichever that is.
 python - >"$state/lacking" <<'PYTHON'
-from nemo_amalia.cluster.requirements import requirements
+from nemo_amalia.cluster.doctor.requirements import requirements
 
 for need in requirements():
     if not need.extra and need.installed is None:

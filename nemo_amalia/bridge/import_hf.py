@@ -38,7 +38,7 @@ def import_checkpoint(
         if hf is not None:
             _write(Path(hf), partial, chosen)
         else:
-            from nemo_amalia.bridge.compose import compose
+            from nemo_amalia.bridge.combine_hf import compose
 
             with tempfile.TemporaryDirectory(prefix=".composed-", dir=partial.parent) as folder:
                 compose(vision, llm, Path(folder), max_tiles=max_tiles, seed=seed, dtype=chosen)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from nemo_amalia.cluster.known_warnings import silence_known_warnings
-from nemo_amalia.cluster.request import check_plannable, checked, model_of, pack_lengths, requested, world_of
-from nemo_amalia.cluster.shape import ModelShape, shape_of
+from nemo_amalia.cluster.plan.request import check_plannable, checked, model_of, pack_lengths, requested, world_of
+from nemo_amalia.cluster.plan.shape import ModelShape, shape_of
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.training.job.console import announce_loading
 
@@ -26,11 +26,11 @@ def plan_command(arguments: argparse.Namespace, ready: Callable[[], object]) -> 
     silence_known_warnings()
     shape = model_of(run, world)
     ready()
-    from nemo_amalia.cluster.architecture import provider_of
-    from nemo_amalia.cluster.gain import gain_lines
-    from nemo_amalia.cluster.parameters import count_parameters
-    from nemo_amalia.cluster.plan import make_plan
-    from nemo_amalia.cluster.render import page
+    from nemo_amalia.cluster.dryrun.parameters import count_parameters
+    from nemo_amalia.cluster.plan.architecture import provider_of
+    from nemo_amalia.cluster.plan.plan import make_plan
+    from nemo_amalia.cluster.plan.render import page
+    from nemo_amalia.cluster.plan.versus_paper import gain_lines
 
     plan = make_plan(run, shape, world, count_parameters(run, provider_of(run)), packs)
     print(page(plan, shape, packs is not None))
@@ -45,8 +45,8 @@ def search_command(arguments: argparse.Namespace) -> int:
     run = requested(arguments.overrides)
     world, packs = world_of(run, arguments.world_size), _packs(arguments, run)
     check_plannable(run)
-    from nemo_amalia.cluster.architecture import hf_config
-    from nemo_amalia.cluster.search import search, search_table
+    from nemo_amalia.cluster.plan.architecture import hf_config
+    from nemo_amalia.cluster.plan.search import search, search_table
 
     print(search_table(search(run, shape_of(hf_config(run)), world, packs)))
     return 0
@@ -60,8 +60,8 @@ def dryrun_command(
     run: RunConfig, shape: ModelShape, world: int, ranks: Sequence[int], jobs: int | None, log: Path
 ) -> int:
     """Run the ranks and print the table; exit code 1 where one failed, its error on top. Megatron is ready by then."""
-    from nemo_amalia.cluster.architecture import provider_of
-    from nemo_amalia.cluster.dryrun import failures, run_ranks, table
+    from nemo_amalia.cluster.dryrun.run import failures, run_ranks, table
+    from nemo_amalia.cluster.plan.architecture import provider_of
 
     silence_known_warnings()
     results = run_ranks(run, provider_of(run), ranks, world, log, jobs)

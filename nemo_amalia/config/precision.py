@@ -7,10 +7,9 @@ Sources: Megatron Bridge 0.6.2 ``training/mixed_precision.py`` (names and format
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from nemo_amalia.config.schema import PrecisionConfig, RunConfig
+from nemo_amalia.config.schema import PrecisionConfig
 
 FP8_FORMATS = ("hybrid", "e4m3")  # hybrid: e4m3 forward, e5m2 for the gradients
 
@@ -46,23 +45,3 @@ def fp8_format(precision: PrecisionConfig) -> str | None:
     if fp8_scaling(precision) is None:
         return None
     return precision.fp8_format or RECIPES[precision.recipe].format or "hybrid"
-
-
-def sequence_parts(run: RunConfig) -> int:
-    """Ranks that a row's tokens are shared out over before a matrix product."""
-    p = run.parallel
-    return p.context * (p.tensor if p.sequence else 1)
-
-
-def row_multiple(run: RunConfig) -> int:
-    """Tokens that stage.seq_length must be a multiple of; a pack is always padded to stage.seq_length.
-
-    Context parallelism cuts a row into 2 x CP chunks, sequence parallelism each rank's part into TP; of what is left
-    FP8 takes whole blocks.
-    """
-    p, scaling = run.parallel, fp8_scaling(run.precision)
-    block = 1 if scaling is None else BLOCK[scaling]
-    if scaling == "mxfp8" and p.overlap_tensor:
-        block = USERBUFFERS_BLOCK
-    zigzag = (2 * p.context if p.context > 1 else 1) * (p.tensor if p.sequence else 1)
-    return zigzag if scaling is None else math.lcm(zigzag, block * sequence_parts(run))

@@ -9,7 +9,7 @@ Legend: B rows, S tokens of a row (of the whole pack), T tiles, I images, h widt
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from megatron.core.enums import ModelType
@@ -17,16 +17,35 @@ from megatron.core.tensor_parallel.mappings import scatter_to_sequence_parallel_
 from megatron.core.transformer.module import MegatronModule
 from torch import Tensor, nn
 
-from nemo_amalia.model.connectors import build_connector
+from nemo_amalia.data.images.geometry import ImageGeometry
+from nemo_amalia.model.connectors import ConnectorConfig, build_connector
 from nemo_amalia.model.context_parallel import pack_indices
 from nemo_amalia.model.splice import pack_image_features, splice, without_images
 from nemo_amalia.model.tile_parallel import gather_tiles, mark_replicated, share_of_tiles
-from nemo_amalia.model.vision import VisionTower
+from nemo_amalia.model.vision import VisionConfig, VisionTower
 
 if TYPE_CHECKING:
     from megatron.core.packed_seq_params import PackedSeqParams
 
-    from nemo_amalia.model.provider import AmaliaVLModelProvider
+
+class StageSettings(Protocol):
+    """What a pipeline stage is built from; AmaliaVLModelProvider (provider.py) has it all."""
+
+    vision: VisionConfig
+    connector: ConnectorConfig
+    hidden_size: int
+    image_token_id: int
+    params_dtype: torch.dtype
+    sequence_parallel: bool
+    share_embeddings_and_output_weights: bool
+    tower_data_parallel: bool
+    vision_recompute: bool
+
+    def image_geometry(self) -> ImageGeometry:
+        """Tile size, patch size and grids."""
+
+    def provide_language_model(self, pre_process: bool, post_process: bool, vp_stage: int | None) -> MegatronModule:
+        """The decoder layers of one stage."""
 
 
 class AmaliaVLModel(MegatronModule):
@@ -37,7 +56,7 @@ class AmaliaVLModel(MegatronModule):
 
     def __init__(
         self,
-        config: AmaliaVLModelProvider,
+        config: StageSettings,
         pre_process: bool = True,
         post_process: bool = True,
         vp_stage: int | None = None,

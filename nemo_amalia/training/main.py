@@ -10,7 +10,7 @@ import traceback
 from functools import partial
 
 from nemo_amalia.config.compose import CONF, check_overrides, register_schema, to_run_config
-from nemo_amalia.config.validate import validate
+from nemo_amalia.config.validation.run import validate
 from nemo_amalia.platform import prepare
 from nemo_amalia.training.job.console import CONSOLE_VARIABLE, Console, announce_loading, keep_stdout
 from nemo_amalia.training.job.environment import restart_patience, slurm_environment

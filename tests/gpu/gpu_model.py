@@ -45,8 +45,8 @@ def train(checkpoint: str, folder: str, cases: dict) -> dict:
     from gpu_batches import batches
     from training_runs import train_fixed
 
-    from nemo_amalia.config.validate_layout import validate_layout
-    from nemo_amalia.config.validate_precision import validate_precision
+    from nemo_amalia.config.validation.layout import validate_layout
+    from nemo_amalia.config.validation.precision import validate_precision
 
     found = {}
     for name, options in cases.items():

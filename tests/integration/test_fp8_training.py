@@ -21,7 +21,7 @@ def train_each(checkpoint, folder, cases):
     from training_runs import run_config, train_fixed
 
     from nemo_amalia.config.compose import compose
-    from nemo_amalia.config.validate_precision import validate_precision
+    from nemo_amalia.config.validation.precision import validate_precision
 
     found = {}
     for name, (precision, fields) in cases.items():

@@ -21,12 +21,12 @@ def dry(overrides: list[str], ranks: str, jobs: int = 2) -> list[dict]:
     """In a process with Megatron loaded: each rank of a dry run beside its stage of the plan."""
     import tempfile
 
-    from nemo_amalia.cluster.architecture import provider_of
-    from nemo_amalia.cluster.dryrun import failures, run_ranks
-    from nemo_amalia.cluster.memory import memory_of
-    from nemo_amalia.cluster.parameters import count_parameters
-    from nemo_amalia.cluster.ranks import parse_ranks
-    from nemo_amalia.cluster.request import settled
+    from nemo_amalia.cluster.dryrun.parameters import count_parameters
+    from nemo_amalia.cluster.dryrun.ranks import parse_ranks
+    from nemo_amalia.cluster.dryrun.run import failures, run_ranks
+    from nemo_amalia.cluster.plan.architecture import provider_of
+    from nemo_amalia.cluster.plan.memory import memory_of
+    from nemo_amalia.cluster.plan.request import settled
 
     run, shape, world = settled(overrides, None)
     provider = provider_of(run)
@@ -114,9 +114,9 @@ def wrong_width(overrides: list[str]) -> tuple[int, str]:
     """A dry run whose model breaks inside: the tower's features do not fit the connector."""
     import tempfile
 
-    from nemo_amalia.cluster.architecture import provider_of
-    from nemo_amalia.cluster.dryrun import failures, run_ranks, table
-    from nemo_amalia.cluster.request import settled
+    from nemo_amalia.cluster.dryrun.run import failures, run_ranks, table
+    from nemo_amalia.cluster.plan.architecture import provider_of
+    from nemo_amalia.cluster.plan.request import settled
     from nemo_amalia.model import connectors
 
     class Broken(connectors.MLPConnector):
@@ -140,8 +140,8 @@ def real_parameters(folder: str, overrides: list[str]) -> tuple[int, int]:
     """(parameters, trainable ones) of this rank of a job that really runs on Gloo."""
     import torch.distributed as dist
 
-    from nemo_amalia.cluster.architecture import provider_of
-    from nemo_amalia.cluster.request import requested
+    from nemo_amalia.cluster.plan.architecture import provider_of
+    from nemo_amalia.cluster.plan.request import requested
     from nemo_amalia.training.setup.container import set_model
 
     run = requested([f"model.architecture={folder}", *overrides])
@@ -159,11 +159,11 @@ def fake_parameters(folder: str, overrides: list[str], world: int) -> list[tuple
     """The same of a dry run, and the plan's number, of every rank."""
     import copy
 
-    from nemo_amalia.cluster.architecture import hf_config, provider_of
-    from nemo_amalia.cluster.memory import memory_of
-    from nemo_amalia.cluster.rank_step import run_rank
-    from nemo_amalia.cluster.request import requested
-    from nemo_amalia.cluster.shape import shape_of
+    from nemo_amalia.cluster.dryrun.rank_step import run_rank
+    from nemo_amalia.cluster.plan.architecture import hf_config, provider_of
+    from nemo_amalia.cluster.plan.memory import memory_of
+    from nemo_amalia.cluster.plan.request import requested
+    from nemo_amalia.cluster.plan.shape import shape_of
 
     run = requested([f"model.architecture={folder}", *overrides])
     planned = memory_of(run, shape_of(hf_config(run)), world)

@@ -112,8 +112,8 @@ def arguments(**changes):
 def test_the_runs_of_the_benchmark_are_accepted(tmp_path):
     from benchmarks import gpu_packs, gpu_step
     from nemo_amalia.config.compose import compose
-    from nemo_amalia.config.validate_layout import validate_layout
-    from nemo_amalia.config.validate_precision import validate_precision
+    from nemo_amalia.config.validation.layout import validate_layout
+    from nemo_amalia.config.validation.precision import validate_precision
 
     folder = gpu_packs.write_architecture(tmp_path / "slice", 4)
     for tensor, gpus in ((1, 1), (1, 8), (2, 8)):

@@ -25,7 +25,7 @@ MAY_IMPORT = {
 # What data_prep may import of the trainer: the format of samples and shards, and how a process ends with its parent.
 SHARED_DATA = ("data.images.geometry", "data.encoding.chat", "data.samples", "data.shards", "utils")
 # Entry points: the files whose first act is to prepare the platform (docs/architecture.md).
-ENTRY_POINTS = {"training.main", "cli", "cluster.doctor"}
+ENTRY_POINTS = {"training.main", "cli", "cluster.doctor.machine"}
 
 
 @cache

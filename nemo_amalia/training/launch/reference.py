@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.config.validate import model_ranks, validate
+from nemo_amalia.config.validation.run import model_ranks, validate
 from nemo_amalia.training.job.environment import array_turn
 from nemo_amalia.training.launch.train import check_places, default_ranks, start_ranks
 from nemo_amalia.training.reference.file import default_path

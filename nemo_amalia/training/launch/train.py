@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.config.validate import model_ranks, validate
+from nemo_amalia.config.validation.run import model_ranks, validate
 from nemo_amalia.data.shards.check import check_folder
 from nemo_amalia.training.job.console import CONSOLE_VARIABLE, announce_loading
 from nemo_amalia.training.job.environment import restart_patience

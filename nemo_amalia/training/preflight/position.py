@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nemo_amalia.bridge.checkpoints import TRACKER
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.config.validate import model_ranks
+from nemo_amalia.config.validation.run import model_ranks
 
 
 def data_state(run: RunConfig) -> str:

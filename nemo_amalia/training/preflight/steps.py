@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from nemo_amalia.config.derived import segment_multiple
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.config.validate import segment_multiple
 from nemo_amalia.data.packing.index import read_head, refuse_other, stage_settings
 
 

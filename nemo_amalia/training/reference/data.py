@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nemo_amalia.config.derived import segment_multiple
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.config.validate import segment_multiple
 from nemo_amalia.data.encoding.hf_folder import image_statistics
 from nemo_amalia.data.faults.board import FaultBoard
 from nemo_amalia.data.loading.settings import StreamSettings, pack_parts

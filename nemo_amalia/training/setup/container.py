@@ -23,8 +23,8 @@ from megatron.bridge.training.config import (
 from megatron.core.dist_checkpointing.strategies.torch import get_async_strategy
 from megatron.core.extensions.transformer_engine import HAVE_TE
 
+from nemo_amalia.config.derived import segment_multiple
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.config.validate import segment_multiple
 from nemo_amalia.data.provider import AmaliaDatasetProvider
 from nemo_amalia.model.freeze import ModuleLearningRates
 from nemo_amalia.model.provider import AmaliaVLModelProvider

@@ -7,7 +7,7 @@ import tiny_hf
 import torch
 
 from nemo_amalia.bridge import vocabulary
-from nemo_amalia.bridge.compose import compose
+from nemo_amalia.bridge.combine_hf import compose
 
 TEXT_ONLY_CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"

@@ -6,7 +6,7 @@ import pytest
 
 from nemo_amalia import cli
 from nemo_amalia.config.compose import compose
-from nemo_amalia.config.validate_layout import validate_layout
+from nemo_amalia.config.validation.layout import validate_layout
 from nemo_amalia.training.launch.reference import reference_overrides, settle_batch
 from nemo_amalia.training.launch.train import default_ranks
 from nemo_amalia.training.reference.command import reference_command

@@ -1,0 +1,139 @@
+"""Combinations that cannot run, refused on the launching side before any rank waits for another."""
+
+from pathlib import Path
+
+from nemo_amalia.config.derived import model_ranks, segment_multiple
+from nemo_amalia.config.schema import (
+    MODULES,
+    PACKING_ALGORITHMS,
+    PREFERENCE_STAGE,
+    SCHEDULES,
+    DataConfig,
+    RunConfig,
+)
+from nemo_amalia.config.validation.layout import validate_layout
+from nemo_amalia.config.validation.precision import validate_precision
+from nemo_amalia.config.validation.preference import validate_preference
+
+__all__ = ["model_ranks", "pack_command", "segment_multiple", "validate"]
+
+
+def validate(run: RunConfig, world_size: int) -> None:
+    """Raise ValueError with what was seen, what was expected and what to do. Reads no weights."""
+    _stage(run)
+    if run.stage.name == PREFERENCE_STAGE:
+        validate_preference(run)
+    _data(run)
+    validate_precision(run)
+    validate_layout(run, world_size)
+    _places(run)
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
+
+
+def _stage(run: RunConfig) -> None:
+    stage = run.stage
+    _one_of("stage.schedule", stage.schedule, SCHEDULES)
+    _one_of("data.on_bad_sample", run.data.on_bad_sample, ("fail", "drop"))
+    _one_of("data.packing_algorithm", run.data.packing_algorithm, PACKING_ALGORITHMS)
+    if not stage.trainable:
+        raise ValueError(f"stage.trainable is empty: name at least one of {', '.join(MODULES)}")
+    for name in stage.trainable:
+        _one_of("stage.trainable", name, MODULES)
+        if getattr(stage.learning_rates, name) <= 0:
+            raise ValueError(f"stage.trainable has {name}, but stage.learning_rates.{name} is 0: give it a rate")
+    if stage.packing and stage.micro_batch_size != 1:
+        raise ValueError(
+            f"stage.micro_batch_size is {stage.micro_batch_size} with packing on: a pack is already a whole row; "
+            "set stage.micro_batch_size=1 and choose stage.seq_length for the memory"
+        )
+    _length(run)
+    for name in ("global_batch_size", "seq_length", "micro_batch_size"):
+        if getattr(stage, name) < 1:
+            raise ValueError(f"stage.{name} is {getattr(stage, name)}: it must be at least 1")
+
+
+def _data(run: RunConfig) -> None:
+    data = run.data
+    if run.stage.records == "preferences" and not run.stage.packing:
+        raise ValueError(
+            f"stage {run.stage.name} has stage.packing=false: a pair is two segments of one pack; set "
+            "stage.packing=true"
+        )
+    if not 0 <= data.max_loss_share <= 1:
+        raise ValueError(
+            f"data.max_loss_share is {data.max_loss_share}: expected a share of 0 to 1, as 0.001 for one in a thousand"
+        )
+    if data.max_image_pixels < 1:
+        raise ValueError(
+            f"data.max_image_pixels is {data.max_image_pixels}: expected a number of pixels, 1 or more, as 100000000"
+        )
+    if not data.worker_timeout > 0:
+        raise ValueError(f"data.worker_timeout is {data.worker_timeout}: expected seconds, more than 0")
+    if data.num_workers < 0:
+        raise ValueError(f"data.num_workers is {data.num_workers}: expected 0 (read in the training process) or more")
+    if data.quarantine is not None and not Path(data.quarantine).exists():
+        raise ValueError(f"data.quarantine {data.quarantine} does not exist: name a .jsonl, or a run's quarantine/")
+    own = (Path(run.run_dir) / "quarantine").absolute()
+    if data.quarantine is not None and Path(data.quarantine).absolute().is_relative_to(own):
+        raise ValueError(
+            f"data.quarantine {data.quarantine} is the list that this very run writes, so its data would change while "
+            "it runs: copy it out of run_dir first"
+        )
+
+
+def _length(run: RunConfig) -> None:
+    """How long to train: in steps, or in epochs of an index of packs."""
+    stage, index = run.stage, run.data.pack_index
+    if index is not None and not Path(index).is_file():
+        raise ValueError(f"data.pack_index {index} is not a file: make it with `{pack_command(run, index)}`")
+    if index is not None and not stage.packing:
+        raise ValueError(
+            "data.pack_index is given and stage.packing is false: set stage.packing=true, or take no index"
+        )
+    if stage.epochs is None:
+        if stage.train_steps is None or stage.train_steps < 1:
+            raise ValueError(f"stage.train_steps is {stage.train_steps}: it must be at least 1")
+    elif index is None:
+        raise ValueError(
+            f"stage.epochs is {stage.epochs:g} and only an index of packs knows how long an epoch is: run "
+            f"`{pack_command(run, 'data.packs')}` and add data.pack_index=data.packs, or give stage.train_steps"
+        )
+    elif stage.epochs <= 0:
+        raise ValueError(f"stage.epochs is {stage.epochs:g}: it must be more than 0")
+
+
+def pack_command(run: RunConfig, out: str) -> str:
+    """The command that makes this run's index."""
+    words = f"amalia data pack {run.data.path} --assets {run.model.checkpoint}/hf --out {out}"
+    words += f" --seq-length {run.stage.seq_length}"
+    words += f" --segment-multiple {segment_multiple(run)}" if run.parallel.context > 1 else ""
+    if run.data.max_image_pixels != DataConfig.max_image_pixels:
+        words += f" --max-image-pixels {run.data.max_image_pixels}"
+    if run.stage.records == "preferences":
+        words += " --records preferences"
+    return words + ("" if run.stage.tiling else " --no-tiling")
+
+
+def _places(run: RunConfig) -> None:
+    checkpoint = Path(run.model.checkpoint)
+    if not checkpoint.is_dir():
+        raise ValueError(
+            f"model.checkpoint {checkpoint} is not a folder: make it with `amalia import --out {checkpoint}`"
+        )
+    data = Path(run.data.path)
+    if not data.exists():
+        raise ValueError(f"data.path {data} does not exist: name a prepared WebDataset folder")
+    if data.is_dir() and not any(data.rglob("*.tar")):
+        raise ValueError(f"data.path {data} has no .tar shard: write some with nemo_amalia.data.shards.write_shards")
+    folder = Path(run.run_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"run_dir {folder} cannot be written ({error.strerror}): choose another") from error

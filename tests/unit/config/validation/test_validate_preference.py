@@ -1,0 +1,56 @@
+"""Settings of stage dpo that cannot be meant, refused in one line each."""
+
+import copy
+
+import pytest
+
+from nemo_amalia.config.compose import compose
+from nemo_amalia.config.validation.run import validate
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "shard-000000.tar").touch()
+    places = [f"run_dir={tmp_path}/run", f"model.checkpoint={tmp_path}/checkpoint", f"data.path={tmp_path}/data"]
+    return compose(["stage=dpo", "stage.global_batch_size=4", *places])
+
+
+def test_the_stage_of_conf_passes(run):
+    validate(run, 1)
+    assert run.stage.preference.reference_policy_kl_penalty == 0.1 and run.stage.reference == "precomputed"
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"preference_loss": "hinge"}, "choose one of sigmoid, ipo, robust"),
+        ({"reference_policy_kl_penalty": 0.0}, "beta must be more than 0"),
+        ({"label_smoothing": 0.5}, "less than 0.5"),
+        ({"label_smoothing": 0.1, "preference_loss": "ipo"}, "ipo has none"),
+        ({"sft_loss_weight": -1.0}, "stage.preference.sft_loss_weight is -1.0"),
+        ({"preference_loss_weight": 0.0}, "there is no loss"),
+    ],
+)
+def test_losses_that_cannot_be(run, changes, said):
+    for name, value in changes.items():
+        setattr(run.stage.preference, name, value)
+    with pytest.raises(ValueError, match=said) as caught:
+        validate(run, 1)
+    assert "\n" not in str(caught.value)
+    other = copy.deepcopy(run)
+    other.stage.name = "sft"  # which reads none of them
+    validate(other, 1)
+
+
+def test_references(run):
+    run.stage.reference = "online"
+    with pytest.raises(ValueError, match="choose one of precomputed, in_memory"):
+        validate(run, 1)
+    run.stage.reference, run.stage.reference_file = "in_memory", "pairs.parquet"
+    with pytest.raises(ValueError, match="reads none"):
+        validate(run, 1)
+    run.stage.reference_file, run.parallel.pipeline = None, 2
+    with pytest.raises(ValueError, match="set stage.reference=precomputed, or set parallel.pipeline=1"):
+        validate(run, 2)
