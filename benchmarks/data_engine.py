@@ -19,14 +19,13 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from benchmarks.measure import table
-from data_prep.common.engine.execute import run_local
-from data_prep.common.engine.finish import _samples, check_stage, finish
-from data_prep.common.engine.folder import RunFolder
-from data_prep.common.engine.loading import load_stages
-from data_prep.common.engine.pulse import Pulse
-from data_prep.common.engine.records import plan_source
-from data_prep.common.engine.steps import Run
-from data_prep.common.engine.task import Task
+from data_prep.engine.execute import run_local
+from data_prep.engine.finish import _samples, check_stage, finish
+from data_prep.engine.folder import RunFolder
+from data_prep.engine.pulse import Pulse
+from data_prep.engine.records import plan_source
+from data_prep.engine.steps import Run, load_stages
+from data_prep.engine.task import Task
 
 MODEL_SECONDS = 0.5
 CONCURRENCY = 32

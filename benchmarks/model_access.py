@@ -11,11 +11,11 @@ import sys
 import tempfile
 import time
 
-from data_prep.common.answer_cache import AnswerCache
-from data_prep.common.models import Models, Request
-from data_prep.common.routes import routes_from
-from data_prep.translate.guards import Pair, check
-from data_prep.translate.spans import mask, unmask
+from data_prep.models.answer_cache import AnswerCache
+from data_prep.models.ask import Models, Request
+from data_prep.models.routes import routes_from
+from data_prep.translation.guards import Pair, check
+from data_prep.translation.spans import mask, unmask
 
 SERVER = "import sys, time; sys.path.insert(0, 'tests/helpers'); from model_double import ModelDouble; "
 SERVER += "d = ModelDouble('olá'); d.start(); print(d.url, flush=True); time.sleep(3600)"

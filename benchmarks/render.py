@@ -15,13 +15,13 @@ from functools import partial
 from random import Random
 
 from benchmarks.measure import table
-from data_prep.common import fonts
-from data_prep.common.encode import encode
-from data_prep.common.perturb import names, perturb, perturb_page
-from data_prep.common.render import CannotRender, TextStyle, draw_style, render_text
-from data_prep.common.settings import settings
-from data_prep.pt_ocr.corpus import document
-from data_prep.pt_ocr.pictures import draw_perturbations
+from data_prep.config import settings
+from data_prep.pipelines.pt_ocr.corpus import document
+from data_prep.pipelines.pt_ocr.pictures import draw_perturbations
+from data_prep.rendering import fonts
+from data_prep.rendering.encode import encode
+from data_prep.rendering.perturb import names, perturb, perturb_page
+from data_prep.rendering.text import CannotRender, TextStyle, draw_style, render_text
 
 WIDTH, HEIGHT = 1240, 1754
 WARM = 40

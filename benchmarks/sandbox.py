@@ -11,8 +11,8 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from data_prep.common.sandbox import Sandbox
-from data_prep.common.sandbox_walls import bwrap_command
+from data_prep.sandbox.isolation import bwrap_command
+from data_prep.sandbox.pool import Sandbox
 
 PROGRAM = "print(sum(range(10)))"
 

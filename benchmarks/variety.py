@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.measure import cpu_seconds, table
 from benchmarks.variety_corpora import Labelled, bosque, iterate, ours, together
-from data_prep.common.variety import BRAZILIAN, PORTUGUESE, STRENGTHS, evidence
+from nemo_amalia.variety.evidence import BRAZILIAN, PORTUGUESE, STRENGTHS, evidence
 
 HEAD = ("corpus", "texts pt-PT", "pt-BR", "precision", "recall", "false alarms", "pt-PT found", "pt-BR taken for pt-PT")
 ROUNDS = 60

@@ -24,8 +24,8 @@ names: {names}
 
 #: `amalia-data WORD ...` that is no data set -> the module whose main(words) does it.
 COMMANDS: dict[str, str] = {
-    "variety": "data_prep.common.variety_command",
-    "translation-report": "data_prep.translate.report",
+    "variety": "data_prep.variety_command",
+    "translation-report": "data_prep.pipelines.translate.report",
 }
 
 
@@ -85,14 +85,14 @@ def run(name: str, overrides: list[str]) -> int:
 
 def run_pipeline(conf) -> int:
     """A configuration from beginning to end, or into the queue of Slurm."""
-    from data_prep.common.engine.commit import pipeline_commit, short
-    from data_prep.common.engine.execute import run_local, submit_slurm
-    from data_prep.common.engine.finish import begin, finished_report
-    from data_prep.common.engine.folder import RunFolder
-    from data_prep.common.engine.loading import load_stages
-    from data_prep.common.engine.progress import report_lines
-    from data_prep.common.reachable import check_addresses, silent_servers
-    from data_prep.common.routes import unpinned_models
+    from data_prep.engine.commit import pipeline_commit, short
+    from data_prep.engine.execute import run_local, submit_slurm
+    from data_prep.engine.finish import begin, finished_report
+    from data_prep.engine.folder import RunFolder
+    from data_prep.engine.progress import report_lines
+    from data_prep.engine.steps import load_stages
+    from data_prep.models.reachable import check_addresses, silent_servers
+    from data_prep.models.routes import unpinned_models
 
     out = Path(conf.out).absolute()
     folder, commit = RunFolder(conf), pipeline_commit()
@@ -125,10 +125,10 @@ def run_pipeline(conf) -> int:
 
 def status(name: str, overrides: list[str]) -> int:
     """`amalia-data NAME status`: needs run_dir alone, where it is not the default; the rest is in run.json."""
-    from data_prep.common.engine.folder import RunFolder
-    from data_prep.common.engine.loading import load_stages
-    from data_prep.common.engine.progress import status_lines
     from data_prep.config import compose_unchecked, fill
+    from data_prep.engine.folder import RunFolder
+    from data_prep.engine.progress import status_lines
+    from data_prep.engine.steps import load_stages
 
     conf = compose_unchecked(name, overrides)
     begun = RunFolder(conf).run()

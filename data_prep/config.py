@@ -7,17 +7,18 @@ import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 # Beside the package: an editable install is the only one that finds conf/ (as nemo_amalia/config/compose.py).
 CONF = Path(__file__).resolve().parents[1] / "conf" / "data_prep"
+PIPELINES = Path(__file__).resolve().parent / "pipelines"
 
 
 def names() -> list[str]:
     """The data sets that have a configuration and a pipeline."""
-    package = Path(__file__).resolve().parent
-    return sorted(path.stem for path in CONF.glob("*.yaml") if (package / path.stem / "pipeline.py").is_file())
+    return sorted(path.stem for path in CONF.glob("*.yaml") if (PIPELINES / path.stem / "pipeline.py").is_file())
 
 
 def compose(name: str, overrides: list[str]) -> Any:
@@ -114,3 +115,16 @@ def _dotted(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
         yield prefix + key
         if isinstance(value, dict):
             yield from _dotted(value, f"{prefix}{key}.")
+
+
+@cache
+def settings(name: str) -> dict[str, Any]:
+    """The content of conf/data_prep/NAME.yaml as lists and dicts. Raises ValueError naming the files there are."""
+    import yaml
+
+    path = CONF / f"{name}.yaml"
+    if not path.is_file():
+        raise ValueError(
+            f"no conf/data_prep/{name}.yaml: there are {', '.join(sorted(p.stem for p in CONF.glob('*.yaml')))}"
+        )
+    return yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from data_prep.config import CONF, compose, names
+from data_prep.config import CONF, PIPELINES, compose, names
 
 PAGE = "docs/data_prep.md"  # of a data set whose .yaml names no page of its own
 COMMANDS = """  amalia-data {name} run [key=value ...]      from source to shards; after a kill, the same command again
@@ -35,9 +34,9 @@ def usage(name: str) -> str:
 
 def about(name: str) -> str:
     """The docstring of a data set's pipeline, read and not imported."""
-    source = Path(__file__).resolve().parent / name / "pipeline.py"
+    source = PIPELINES / name / "pipeline.py"
     said = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8")))
-    return said or f"{name}: data_prep/{name}/pipeline.py has no docstring."
+    return said or f"{name}: data_prep/pipelines/{name}/pipeline.py has no docstring."
 
 
 def _defaults(text: str) -> tuple[list[str], list[str]]:

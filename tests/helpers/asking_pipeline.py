@@ -3,7 +3,7 @@
 `amalia-data base_text run pipeline=asking_pipeline +models.servers.s.url=URL ...` runs it through the real command.
 """
 
-from data_prep.common.models import Request
+from data_prep.models.ask import Request
 
 
 def numbers():

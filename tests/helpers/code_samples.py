@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from data_prep.common import prompts
-from data_prep.common.models import Answer
+from data_prep.models import prompts
+from data_prep.models.ask import Answer
 
 # name -> (licence, code, the calls that a model proposes: some are of no use)
 FUNCTIONS = {

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from data_prep.common.engine import Drop
+from data_prep.engine import Drop
 
 
 class CountingServer(ThreadingHTTPServer):

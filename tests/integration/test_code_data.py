@@ -19,9 +19,9 @@ from sandboxed import needs_sandbox
 from tiny_checkpoint import write_checkpoint
 
 from data_prep import cli
-from data_prep.common.engine.ledger import Ledger
-from data_prep.common.recheck import LETTER_BLOCK, verify
-from data_prep.common.shard_gallery import chosen, main
+from data_prep.code.recheck import LETTER_BLOCK, verify
+from data_prep.engine.ledger import Ledger
+from data_prep.rendering.gallery import chosen, main
 from nemo_amalia.data.encoding.chat import ChatFormat
 from nemo_amalia.data.shards.metadataset import write_blend
 from nemo_amalia.data.shards.totals import scan

@@ -8,9 +8,9 @@ import tiny_hf
 import tiny_server
 from PIL import Image
 
-from data_prep.common.answer_cache import AnswerCache
-from data_prep.common.models import ModelError, Models, Request
-from data_prep.common.routes import routes_from
+from data_prep.models.answer_cache import AnswerCache
+from data_prep.models.ask import ModelError, Models, Request
+from data_prep.models.routes import routes_from
 
 pytestmark = [
     pytest.mark.slow,

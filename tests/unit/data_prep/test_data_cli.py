@@ -8,8 +8,8 @@ import time
 import pytest
 
 from data_prep.cli import main
-from data_prep.common.engine.folder import RunFolder
 from data_prep.config import compose, compose_unchecked, fill, names
+from data_prep.engine.folder import RunFolder
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,11 @@ from data_prep.cli import main
 from data_prep.config import CONF, names
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGES = {"translate": "docs/data_prep/translation.md", "pt_ocr": "docs/pt_ocr.md", "base_text": "docs/data_prep.md"}
+PAGES = {
+    "translate": "docs/data_prep/translation.md",
+    "pt_ocr": "docs/data_prep/pt_ocr.md",
+    "base_text": "docs/data_prep.md",
+}
 
 
 @pytest.mark.parametrize("name", names())
@@ -38,6 +42,6 @@ def test_help_for_a_name_that_is_not_there_names_the_nearest(capsys):
 
 
 def test_help_imports_no_pipeline(monkeypatch):
-    monkeypatch.delitem(sys.modules, "data_prep.base_text.pipeline", raising=False)
+    monkeypatch.delitem(sys.modules, "data_prep.pipelines.base_text.pipeline", raising=False)
     main(["base_text", "--help"])
-    assert "data_prep.base_text.pipeline" not in sys.modules
+    assert "data_prep.pipelines.base_text.pipeline" not in sys.modules

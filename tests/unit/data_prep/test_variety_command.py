@@ -6,7 +6,7 @@ import json
 import pytest
 
 from data_prep import cli
-from data_prep.common.variety_command import main
+from data_prep.variety_command import main
 
 TEXT = "O autocarro partiu.\n\nDe fato, o ônibus\tpartiu.\nUm gato preto.\n"
 

@@ -1,0 +1,136 @@
+"""Runs the phases of a pipeline with datatrove: here, or as Slurm arrays that depend on each other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from datatrove.executor.local import LocalPipelineExecutor
+from datatrove.executor.slurm import SlurmPipelineExecutor
+from omegaconf import OmegaConf
+
+from data_prep.engine.descendants import ending_with_this_process
+from data_prep.engine.folder import RunFolder, write_json
+from data_prep.engine.phases import Finish, Make, Phase, Plan
+from data_prep.engine.pool import pool_watched
+from data_prep.engine.progress import Progress
+from data_prep.engine.steps import Stage
+
+# A task that a signal ended (the node's memory, an administrator's kill) goes back to the queue; one that ended with an
+# error of its own does not: it would end the same way.
+REQUEUE = """trap 'code=$?; if [ $code -gt 128 ] && [ ${{SLURM_RESTART_COUNT:-0}} -lt {times} ]; then \
+scontrol requeue ${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}; fi; exit $code' EXIT"""
+
+
+def phases(conf: Any, stages: list[Stage], commit: str, owner: int, quiet: bool) -> list[tuple[Phase, int]]:
+    """(phase, number of tasks), in order."""
+    values = OmegaConf.to_container(conf, resolve=True)
+    found: list[tuple[Phase, int]] = []
+    for index in range(len(stages)):
+        found.append((Plan(index, values, commit, owner, quiet), 1))
+        found.append((Make(index, values, commit, owner, quiet), conf.executor.tasks or conf.executor.workers))
+    return [*found, (Finish(values, commit, owner, quiet), 1)]
+
+
+def run_local(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], None]) -> None:
+    """Every phase on this machine, conf.executor.workers tasks at a time. Raises what a task raised, and ValueError
+    where a worker was killed.
+    """
+    folder = RunFolder(conf)
+    with ending_with_this_process(), Progress(conf, stages, say) as progress:
+        for phase, tasks in phases(conf, stages, commit, os.getpid(), quiet=True):
+            executor = LocalPipelineExecutor(
+                [phase],
+                tasks=tasks,
+                workers=min(tasks, conf.executor.workers),
+                logging_dir=_logs(folder, phase, tasks),
+                skip_completed=False,  # our own files say what is done, whatever the number of tasks
+            )
+            if isinstance(phase, Finish):
+                progress.stop()
+                say("checking all counts and writing the shards")
+            with pool_watched() if executor.workers > 1 else nullcontext():
+                executor.run()
+
+
+def submit_slurm(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], None]) -> list[str]:
+    """Submits all phases, each depending on the one before; gives the job ids. Raises ValueError where jobs of this run
+    have not ended, and where Slurm refuses one.
+    """
+    folder, settings = RunFolder(conf), conf.executor
+    jobs_file = folder.path / "slurm_jobs.json"
+    if jobs_file.is_file() and (left := _unfinished(jobs_file)):
+        raise ValueError(f"jobs {', '.join(left)} of this run have not ended: wait for them, or `scancel` them first")
+    last = None
+    executors = []
+    for phase, tasks in phases(conf, stages, commit, 0, quiet=False):
+        last = SlurmPipelineExecutor(
+            [phase],
+            tasks=tasks,
+            workers=settings.workers if tasks > 1 else -1,
+            time=settings.time,
+            partition=settings.partition,
+            cpus_per_task=settings.cpus_per_task,
+            mem_per_cpu_gb=settings.mem_per_cpu_gb,
+            qos=settings.qos,
+            job_name=f"{conf.name}-{phase.name}",
+            env_command=_environment(settings),
+            sbatch_args=_sbatch(settings),
+            logging_dir=_logs(folder, phase, tasks),
+            depends=last,
+            skip_completed=False,
+            requeue_signals=None,  # Phase has a handler: datatrove's would put the whole array back, not the task
+        )
+        executors.append(last)
+    try:
+        last.run()
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        raise ValueError(
+            f"Slurm did not take the job ({error}): look at executor.partition, time and sbatch"
+        ) from error
+    jobs = [str(executor.job_id) for executor in executors]
+    write_json(jobs_file, {"jobs": jobs})
+    say(f"{len(jobs)} jobs submitted, each after the one before: {', '.join(jobs)}")
+    return jobs
+
+
+def _unfinished(jobs_file: Path) -> list[str]:
+    import json
+
+    jobs = json.loads(jobs_file.read_text())["jobs"]
+    words = ["squeue", "-h", "-o", "%F", "-j", ",".join(jobs)]
+    seen = subprocess.run(
+        words, capture_output=True, text=True
+    ).stdout.split()  # an error: Slurm has forgotten them all
+    return sorted(set(seen) & set(jobs), key=int)
+
+
+def _environment(settings: Any) -> str:
+    """Lines of a job's script before its command: the programs of this Python, its path, and `executor.setup`."""
+    path = os.pathsep.join(part for part in sys.path if part)
+    lines = [
+        REQUEUE.format(times=settings.requeues),
+        f"export PATH={Path(sys.executable).parent}:$PATH PYTHONPATH={path}",
+        settings.setup or "",
+    ]
+    return "\n        ".join(line for line in lines if line)
+
+
+def _sbatch(settings: Any) -> dict[str, str]:
+    """signal: Slurm says it before the time limit (phases.requeue_at_signal). A requeued task's log goes on."""
+    options = {"kill-on-invalid-dep": "yes", "open-mode": "append"}
+    if settings.signal_seconds:
+        options["signal"] = f"USR1@{settings.signal_seconds}"
+    if settings.account:
+        options["account"] = settings.account
+    return options | OmegaConf.to_container(settings.sbatch)
+
+
+def _logs(folder: RunFolder, phase: Phase, tasks: int) -> str:
+    return str(folder.path / "datatrove" / f"{phase.name}-{tasks}-{time.strftime('%Y%m%d-%H%M%S')}")

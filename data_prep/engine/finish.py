@@ -1,0 +1,174 @@
+"""The end of a run: every count checked against the journals, then the samples as shards that Energon has indexed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from data_prep.engine.folder import RunFolder, StageFolder, chunk_ledger, write_json, write_lines
+from data_prep.engine.journal import SealedJournal
+from data_prep.engine.ledger import Ledger, named
+from data_prep.engine.outputs import provenance_of, shard_sample
+from data_prep.engine.steps import Stage
+
+RUN_FILE = "data_prep.json"  # in the folder of shards: which run made it, and its counts
+
+
+def check_stage(stage: Stage, folder: StageFolder, records_per_chunk: int) -> Ledger:
+    """The sums of a stage, counted anew from its journals. Raises ValueError where they do not add up: a chunk that is
+    not done, a record or sample that is not there, a step that lost one, a summary that says otherwise.
+    """
+    plan = folder.read_plan()
+    total = Ledger.of([step.name for step in stage.steps])
+    for chunk in range(-(-plan["records"] // records_per_chunk)):
+        if not folder.summary(chunk).is_file():
+            raise ValueError(f"chunk {chunk} of stage {stage.name} is not done: run the same command again")
+        first = chunk * records_per_chunk
+        expected = range(first, min(first + records_per_chunk, plan["records"]))
+        ledger = Ledger.of([step.name for step in stage.steps])
+        with contextlib.closing(SealedJournal(folder.journal(chunk))) as journal:
+            for number, stored, items in journal.records(blobs=False):
+                one = Ledger.from_json(stored["ledger"])
+                if number not in expected or one.samples != len(items):
+                    raise ValueError(
+                        f"{folder.journal(chunk)}: record {number} has {len(items)} samples and counts {one.samples}, "
+                        f"of records {expected.start} to {expected.stop - 1}: the file was changed; begin a new run"
+                    )
+                ledger.add(one)
+        ledger.check(f"{stage.name}, chunk {chunk}", len(expected))
+        if ledger.records != (said := chunk_ledger(folder, chunk)).records or ledger.samples != said.samples:
+            raise ValueError(
+                f"chunk {chunk} of stage {stage.name}: {said.records} records and {said.samples} samples were done, "
+                f"{ledger.records} and {ledger.samples} are there: files of two runs are mixed; begin a new run"
+            )
+        total.add(ledger)
+    total.check(stage.name, plan["records"])
+    return total
+
+
+def finish(conf: Any, stages: list[Stage]) -> dict[str, Any]:
+    """Checks all counts and writes the shards to conf.out; gives the report. The shards are there whole or not at all,
+    and a run that was finished gives its report again.
+
+    Raises ValueError where counts do not add up, where no sample came out, or where conf.out holds something else.
+    """
+    folder = RunFolder(conf)
+    run = folder.run()
+    out = Path(conf.out).absolute()
+    if finished := finished_report(out, run["id"]):
+        write_json(folder.report, finished)  # killed between the two
+        return finished
+    report: dict[str, Any] = {"id": run["id"], "name": conf.name, "seed": conf.seed, "out": str(out), "stages": []}
+    ledgers = {stage.name: check_stage(stage, folder.stage(stage), conf.records_per_chunk) for stage in stages}
+    given = None
+    for stage in stages:
+        plan = folder.stage(stage).read_plan()
+        barrier = plan["ledger"] and Ledger.from_json(plan["ledger"])
+        if barrier:
+            barrier.check(f"{stage.name}, barrier", given)
+        given = ledgers[stage.name].samples
+        entry = {"name": stage.name, "barrier": plan["ledger"], "ledger": ledgers[stage.name].to_json()}
+        report["stages"].append(entry)
+    list_dropped(folder, stages)
+    if not given:
+        raise nothing_came_out(folder, stages)
+    report["shards"] = _write(conf, run, _samples(conf, run, folder.stage(stages[-1])), given, out, report)
+    write_json(folder.report, report)
+    return report
+
+
+def list_dropped(folder: RunFolder, stages: list[Stage]) -> None:
+    """RUN_DIR/dropped.jsonl: a line for each sample that these stages dropped."""
+    write_lines(folder.path / "dropped.jsonl", _drops(folder, stages))
+
+
+def nothing_came_out(folder: RunFolder, stages: list[Stage]) -> ValueError:
+    """The error of stages that dropped everything, with the reasons."""
+    reasons = named(Counter(drop["reason"] for drop in _drops(folder, stages)))
+    records = folder.stage(stages[0]).read_plan()["records"]
+    return ValueError(f"no sample came out of {records:,} records ({reasons}): see {folder.path / 'dropped.jsonl'}")
+
+
+def begin(conf: Any, commit: str) -> dict[str, Any]:
+    """run.json of a run that begins or goes on. Raises ValueError where run_dir or out are of something else: of both
+    in one line.
+    """
+    folder, out = RunFolder(conf), Path(conf.out).absolute()
+    try:
+        begun = folder.begin(conf, commit)
+    except ValueError as error:
+        if taken := _taken(out):
+            raise ValueError(f"{error}; and {taken}") from None
+        raise
+    try:
+        finished_report(out, begun["id"])
+    except ValueError:
+        folder.forget_unplanned()
+        raise
+    return begun
+
+
+def finished_report(out: Path, run_id: str) -> dict[str, Any] | None:
+    """The report beside the shards, where they are this run's. Raises ValueError where `out` holds something else."""
+    if (out / RUN_FILE).is_file():
+        report = json.loads((out / RUN_FILE).read_text())
+        if report["id"] == run_id:
+            return report
+    if taken := _taken(out):
+        raise ValueError(taken)
+    return None
+
+
+def _taken(out: Path) -> str:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        return f"{out} holds data of something else or of another run: choose another out, or remove it"
+    return ""
+
+
+def _write(
+    conf: Any, run: dict[str, Any], samples: Iterator[dict[str, Any]], expected: int, out: Path, report: dict[str, Any]
+) -> dict[str, int]:
+    from nemo_amalia.data.shards.write import write_shards
+
+    work = out.parent / f".{out.name}.run-{run['id']}"
+    for stale in (work, *out.parent.glob(f".{work.name}.partial-*")):  # of a kill while it wrote
+        shutil.rmtree(stale, ignore_errors=True)
+    written = write_shards(samples, work, conf.samples_per_shard)
+    if written.num_samples != expected:
+        shutil.rmtree(work)
+        raise ValueError(f"{expected:,} samples were counted and {written.num_samples:,} written: begin a new run")
+    shards = {"samples": written.num_samples, "images": written.num_images, "shards": written.num_shards}
+    shards["bytes"] = written.num_bytes
+    write_json(work / RUN_FILE, report | {"shards": shards})
+    if out.exists():
+        out.rmdir()
+    os.replace(work, out)
+    return shards
+
+
+def _samples(conf: Any, run: dict[str, Any], folder: StageFolder) -> Iterator[dict[str, Any]]:
+    for chunk in folder.sealed():
+        with contextlib.closing(SealedJournal(folder.journal(chunk))) as journal:
+            for _, stored, items in journal.records():
+                for item in items:
+                    sample = item["sample"]
+                    provenance = provenance_of(sample, item["models"], item["prompts"], run, stored["commit"])
+                    yield shard_sample(sample, provenance, conf.name)
+
+
+def _drops(folder: RunFolder, stages: list[Stage]) -> Iterator[dict[str, Any]]:
+    for stage in stages:
+        place = folder.stage(stage)
+        if place.dropped.is_file():
+            with open(place.dropped) as lines:
+                yield from map(json.loads, lines)
+        for chunk in place.sealed():
+            with contextlib.closing(SealedJournal(place.journal(chunk))) as journal:
+                for _, stored, _ in journal.records(blobs=False):
+                    yield from stored["drops"]

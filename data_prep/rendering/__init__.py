@@ -1,0 +1,1 @@
+"""Text and code drawn as pictures: fonts, layout, paper, perturbations, galleries."""

@@ -1,0 +1,1 @@
+"""Translation of one sample to pt-PT: segments, protected spans, guards."""
