@@ -15,7 +15,7 @@ demo: setup
 	$(PY) -m demo.run
 
 demo-base: setup
-	$(PY) -m demo.base
+	$(PY) -m demo.pretraining.base
 
 bench-fp8: setup
 	$(PY) -m benchmarks.fp8

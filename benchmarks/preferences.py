@@ -55,7 +55,7 @@ def write_model(folder: Path) -> Path:
     """A random model of DECODER and TOWER with the demo's tokenizer and tiles, as a Megatron checkpoint."""
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, SiglipVisionConfig, SiglipVisionModel
 
-    from demo.tiny import BASE, save_decoder, save_vision
+    from demo.pretraining.tiny import BASE, save_decoder, save_vision
 
     tower = SiglipVisionConfig.from_pretrained(BASE / "vision", **TOWER)
     decoder = LlamaConfig.from_pretrained(BASE / "decoder", **DECODER)
@@ -69,7 +69,7 @@ def write_model(folder: Path) -> Path:
 
 def write_data(folder: Path) -> None:
     """The pairs, and the same answers as conversations, two a pair."""
-    from demo.samples import pair_samples
+    from demo.scenes.samples import pair_samples
     from nemo_amalia.data.shards.write import write_shards
 
     pairs = list(pair_samples(PAIRS, seed=1, workers=1))

@@ -29,7 +29,7 @@ class Labelled(NamedTuple):
 
 
 def ours(part: str) -> list[Labelled]:
-    """Sentences written for this project (docs/data_prep/variety.md). part: dev, heldout, natural_dev, natural_heldout."""
+    """Our own sentences (docs/data_prep/variety.md). part: dev, heldout, natural_dev or natural_heldout."""
     with (OURS / f"{part}.tsv").open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         return [Labelled(row["variety"], row["register"], row["text"]) for row in rows]

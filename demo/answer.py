@@ -41,7 +41,7 @@ def load_model(folder: Path):
 
 
 def answer_batch(model, processor, samples: list[dict], max_new_tokens: int = MAX_NEW_TOKENS) -> list[str]:
-    """Greedy answers to the samples' prompts (demo.samples: `prompt`, `images` as bytes), asked together."""
+    """Greedy answers to the samples' prompts (demo.scenes.samples: `prompt`, `images` as bytes), asked together."""
     import torch
 
     tokenizer = processor.tokenizer
@@ -129,7 +129,7 @@ def run(
     Raises:
         ValueError: no questions asked for, no model there, or an output that cannot be written.
     """
-    from demo.samples import drawing_questions, eval_samples
+    from demo.scenes.samples import drawing_questions, eval_samples
 
     if n < 1:
         raise ValueError(f"--samples is {n}, expected at least 1")

@@ -96,7 +96,7 @@ class Demo:
         with PeakMemory() as memory:
             self.train_and_ask()
         self.write_facts(memory.bytes)
-        self.step("report", "report", self.python("demo.report", "--run", f, "--out", f / "report"))
+        self.step("report", "report", self.python("demo.report.page", "--run", f, "--out", f / "report"))
         minutes = (time.perf_counter() - self.begin) / 60
         print(f"\ndemo: {minutes:.1f} minutes, at most {memory.bytes / 2**30:.1f} GiB of memory", end="")
         print(f"; open {f / 'report' / 'report.html'}")
@@ -106,7 +106,7 @@ class Demo:
         f = self.folder
         draw = ["--out", f / "data", "--alignment", ALIGNMENT_SAMPLES, "--sft", SFT_SAMPLES]
         draw += ["--pairs", PAIRS, "--workers", 1]
-        data = self.python("demo.build_data", *draw)
+        data = self.python("demo.scenes.build", *draw)
         with self.beside("data", "draw scenes, texts, photographs and drawings; write shards", data):
             take = ["--vision", BASE / "vision", "--llm", BASE / "decoder", "--max-tiles", MAX_TILES, "--dtype", "fp32"]
             self.step("import", "import tower and decoder", self.amalia("import", *take, "--out", f / "base"))

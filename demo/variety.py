@@ -1,4 +1,4 @@
-"""Which variety an answer about a drawing is written in: forms of the closed list that demo/drawings.py can give.
+"""Which variety an answer about a drawing is written in: forms of the closed list that demo/scenes/drawings.py can give.
 
 A form is a word or a construction that the other variety would write otherwise. (A filter for any text is issue 6's.)
 """
@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from demo.drawings import PHRASES, THINGS, VARIETIES, Drawing
-from demo.scenes import COLOURS
+from demo.scenes.drawings import PHRASES, THINGS, VARIETIES, Drawing
+from demo.scenes.scenes import COLOURS
 from demo.score import is_correct
 
 DRAWINGS = "desenhos"  # source of the records that are about drawings

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from demo.drawings import PHRASES, THINGS, Drawing
 from demo.run_folder import PAIRS
+from demo.scenes.drawings import PHRASES, THINGS, Drawing
 
 DRAWN = next(iter(PHRASES))
 SCENE_KINDS = ("cor", "forma", "contagem", "posicao", "palavra", "sim_nao")

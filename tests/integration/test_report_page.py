@@ -10,7 +10,7 @@ import pytest
 from browser import CHROMIUM, MISSING, browse
 from fabricated_run import ASKED, DRAWINGS, make_run, prediction, questions
 
-from demo import report
+from demo.report import page as report
 from demo.score import is_correct
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from demo import answer
-from demo.samples import eval_samples
-from demo.tiny import make_initial_hf
+from demo.pretraining.tiny import make_initial_hf
+from demo.scenes.samples import eval_samples
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_a_vocabulary_without_im_end_is_refused(folder, tmp_path):
 
 def test_no_megatron_on_the_way():
     """In a fresh interpreter: what asks the questions knows neither Megatron nor our trainer."""
-    code = "import sys, demo.answer, demo.samples, transformers; print({m.split('.')[0] for m in sys.modules})"
+    code = "import sys, demo.answer, demo.scenes.samples, transformers; print({m.split('.')[0] for m in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = ast.literal_eval(done.stdout)
     assert "transformers" in loaded

@@ -3,7 +3,7 @@
 import pytest
 
 from demo import variety
-from demo.drawings import COLOURS, PHRASES, THINGS, VARIETIES, Drawing
+from demo.scenes.drawings import COLOURS, PHRASES, THINGS, VARIETIES, Drawing
 from demo.variety import Forms, forms_of
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from demo import samples
+from demo.scenes import samples
 from nemo_amalia.data.shards.write import write_shards
 
 TRAIN_SEED = 7

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from demo import prose, questions, samples, scenes
-from demo.questions import capital
-from demo.scenes import COLOURS, SHAPES, colour_form, place
+from demo.scenes import prose, questions, samples, scenes
+from demo.scenes.questions import capital
+from demo.scenes.scenes import COLOURS, SHAPES, colour_form, place
 
 _NUMBERS = {"Nenhum": 0, "Nenhuma": 0, "Um": 1, "Uma": 1, "Dois": 2, "Duas": 2, "Três": 3, "Quatro": 4}
 

@@ -1,10 +1,10 @@
-"""`python -m demo.base` (`make demo-base`): makes the small pretrained pair that the repository ships.
+"""`python -m demo.pretraining.base` (`make demo-base`): makes the small pretrained pair that the repository ships.
 
 The tower learns by contrast with captions, the decoder from Portuguese text; neither sees a question, nor
-anything of the evaluation side of demo/split.py. Runs on CPU or CUDA.
+anything of the evaluation side of demo/scenes/split.py. Runs on CPU or CUDA.
 
 The shipped pair: tower and decoder side by side with `--parts` and `--threads 1`, then three rounds of bags (1,200,
-1,200 and 1,400 steps); about an hour on two cores. The first two rounds had fewer of demo/bags.py's `bindings`, and
+1,200 and 1,400 steps); about an hour on two cores. The first two rounds had fewer of demo/pretraining/bags.py's `bindings`, and
 another number of threads sums in another order: a new run gives its like, not its bytes.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from demo import tiny
+from demo.pretraining import tiny
 from nemo_amalia.utils.devices import has_gpu
 
 PARTS = ("tower", "decoder", "bags")
@@ -29,7 +29,7 @@ def _log(line: str) -> None:
 
 def render(count: int, seed: int, workers: int) -> list[dict]:
     """The tower's pictures, with phrases and captions, drawn by a pool."""
-    from demo.tower_training import scene_record
+    from demo.pretraining.tower import scene_record
 
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         return list(pool.map(partial(scene_record, seed=seed), range(count), chunksize=64))
@@ -37,7 +37,7 @@ def render(count: int, seed: int, workers: int) -> list[dict]:
 
 def main(argv: list[str] | None = None) -> None:
     """Train what is asked for and write it as Hugging Face folders under --out."""
-    parser = argparse.ArgumentParser(prog="python -m demo.base", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m demo.pretraining.base", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=tiny.BASE)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--pictures", type=int, default=20000, help="drawn for the tower")
@@ -53,21 +53,21 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_flush_denormal(True)
     tokenizer = tiny.build_tokenizer()
     if "tower" in args.parts:
-        from demo.tower_training import train_tower
+        from demo.pretraining.tower import train_tower
 
         _log(f"drawing {args.pictures} pictures")
         records = render(args.pictures, args.seed, args.threads)
         tower = train_tower(tokenizer, records, args.tower_steps, args.device, args.seed, log=_log)
         tiny.save_vision(tower, args.out / "vision")
     if "decoder" in args.parts:
-        from demo.decoder_training import train_decoder
+        from demo.pretraining.decoder import train_decoder
 
         decoder = train_decoder(tokenizer, args.decoder_steps, args.device, args.seed, log=_log)
         tiny.save_decoder(decoder, tokenizer, args.out / "decoder")
     if "bags" in args.parts:
         from transformers import LlamaForCausalLM
 
-        from demo.decoder_training import train_decoder
+        from demo.pretraining.decoder import train_decoder
 
         for turn in range(args.bag_rounds):
             start = LlamaForCausalLM.from_pretrained(args.out / "decoder", dtype=torch.float32)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from demo.scenes import COLOURS, colour_form
-from demo.split import Side, side_of
+from demo.scenes.scenes import COLOURS, colour_form
+from demo.scenes.split import Side, side_of
 
 BRAZILIAN = 0.7  # of stage 2's answers about drawings
 VARIETIES = ("pt-PT", "pt-BR")

@@ -6,8 +6,9 @@ import pytest
 import torch
 from transformers import AutoTokenizer, LlamaForCausalLM
 
-from demo import bags, decoder_training, tiny
-from demo.scenes import FORMS, Scene, Thing
+from demo.pretraining import bags, tiny
+from demo.pretraining import decoder as decoder_training
+from demo.scenes.scenes import FORMS, Scene, Thing
 from nemo_amalia.data.images.geometry import ImageGeometry
 
 _TREE = Thing((1, 1), "cruz", "azul")

@@ -4,7 +4,8 @@ import io
 
 from PIL import Image
 
-from demo import drawings, samples, variety
+from demo import variety
+from demo.scenes import drawings, samples
 
 
 def test_the_same_seed_gives_the_same_samples_and_another_does_not():

@@ -8,9 +8,10 @@ stand, its vector is the sum of the words' embeddings, and what follows is the u
 import random
 from collections import Counter
 
-from demo import prose, questions, tiny, words
-from demo.questions import article, capital, full_name, number
-from demo.scenes import COLOURS, FORMS, SHAPES, Scene, colour_form, place, random_scene, row_place
+from demo.pretraining import tiny
+from demo.scenes import prose, questions, words
+from demo.scenes.questions import article, capital, full_name, number
+from demo.scenes.scenes import COLOURS, FORMS, SHAPES, Scene, colour_form, place, random_scene, row_place
 
 _SIDE = tiny.TILE // tiny.PATCH  # patches a tile side
 _NOTHING, _NEWLINE = "fundo", "\n"

@@ -5,7 +5,9 @@ import random
 
 import pytest
 
-from demo import bags, drawings, photos, prose, samples, scenes, split, tower_training, words
+from demo.pretraining import bags
+from demo.pretraining import tower as tower_training
+from demo.scenes import drawings, photos, prose, samples, scenes, split, words
 
 
 def _digests(made) -> set[str]:

@@ -6,7 +6,7 @@ import re
 
 from babel import Locale
 
-from demo.split import Side, side_of
+from demo.scenes.split import Side, side_of
 
 LETTERS = 4  # of every string that is drawn: two to a tile
 ORDINALS = ("primeira", "segunda", "terceira", "quarta")  # letra

@@ -1,4 +1,4 @@
-"""Trains the tiny decoder on Portuguese text for `python -m demo.base`: prose first, then bags of words too."""
+"""Trains the tiny decoder on Portuguese text for `python -m demo.pretraining.base`: prose first, then bags of words too."""
 
 import random
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from demo import bags, prose, tiny
-from demo.muon import Schedule, optimizers
+from demo.pretraining import bags, tiny
+from demo.pretraining.muon import Schedule, optimizers
+from demo.scenes import prose
 
 _LENGTH, _ROWS = 192, 16  # tokens a row, rows a step
 
@@ -41,7 +42,7 @@ def text_document(tokenizer, rng: random.Random) -> Document:
 
 
 def bag_document(tokenizer, rng: random.Random) -> Document:
-    """A scene told as bags of words (demo/bags.py) in the first turn; first statement in the same turn or the next."""
+    """A scene told as bags of words (demo/pretraining/bags.py) in the first turn; first statement in the same turn or the next."""
     found, after = bags.document(rng)
     told = tiny.IMAGE_TOKEN * len(found)
     text = _turns(told, after)

@@ -1,4 +1,4 @@
-"""demo/report.py and its parts on an invented run: the page's numbers are those of the files, bad input is said."""
+"""demo/report/page.py and its parts on an invented run: the page's numbers are those of the files, bad input is said."""
 
 import json
 import re
@@ -8,9 +8,11 @@ import pytest
 from fabricated_run import ASKED, DRAWINGS, QUESTIONS, make_run
 from PIL import Image
 
-from demo import figures, report, report_variety
-from demo.readme_figure import PIXELS, examples, readme_figure
-from demo.report_cards import outcomes
+from demo.report import figures
+from demo.report import page as report
+from demo.report import variety as report_variety
+from demo.report.cards import outcomes
+from demo.report.readme_figure import PIXELS, examples, readme_figure
 from demo.run_folder import read_run
 
 

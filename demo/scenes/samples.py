@@ -12,9 +12,9 @@ from multiprocessing import get_context
 
 from PIL import Image, ImageDraw
 
-from demo import drawings, photos, questions, scenes, words
-from demo.questions import Question
-from demo.split import Side
+from demo.scenes import drawings, photos, questions, scenes, words
+from demo.scenes.questions import Question
+from demo.scenes.split import Side
 
 #: Shares of the three sources in the two training sets.
 SHARES = {"cenas": 0.81, "texto": 0.14, "fotografias": 0.05}

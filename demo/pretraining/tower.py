@@ -1,4 +1,4 @@
-"""Trains the tiny tower by contrast with captions (sigmoid loss, as SigLIP) for `python -m demo.base`.
+"""Trains the tiny tower by contrast with captions (sigmoid loss, as SigLIP) for `python -m demo.pretraining.base`.
 
 Besides whole scenes against whole captions, every patch is contrasted with phrases for what it shows
 ("círculo vermelho", "letra G") and every patch of a thumbnail with phrases for the whole ("três formas"):
@@ -13,9 +13,10 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from demo import questions, samples, scenes, tiny
-from demo.muon import Schedule, optimizers
-from demo.words import ORDINALS
+from demo.pretraining import tiny
+from demo.pretraining.muon import Schedule, optimizers
+from demo.scenes import questions, samples, scenes
+from demo.scenes.words import ORDINALS
 
 _GRID = tiny.TILE // tiny.PATCH
 

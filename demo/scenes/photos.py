@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from demo.questions import Question
-from demo.split import Side
+from demo.scenes.questions import Question
+from demo.scenes.split import Side
 
 _SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets/images")
 

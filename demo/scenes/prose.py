@@ -1,6 +1,6 @@
 """Portuguese text for the tokenizer and the tiny decoder: descriptions with what follows, and facts.
 
-No question of demo/questions.py is in it. What it teaches is to look back: each description is followed by
+No question of demo/scenes/questions.py is in it. What it teaches is to look back: each description is followed by
 statements that restate its colours, shapes, places, counts and words.
 """
 
@@ -10,10 +10,10 @@ from collections import Counter
 
 from babel import Locale
 
-from demo import words
-from demo.questions import article, capital, describe, full_name, number
-from demo.scenes import COLOURS, FORMS, SHAPES, Scene, colour_form, place, random_scene, row_place
-from demo.split import side_of
+from demo.scenes import words
+from demo.scenes.questions import article, capital, describe, full_name, number
+from demo.scenes.scenes import COLOURS, FORMS, SHAPES, Scene, colour_form, place, random_scene, row_place
+from demo.scenes.split import side_of
 
 _SENTENCES = (
     "O comboio parte de Lisboa às nove horas e chega ao Porto antes do meio-dia.",

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, LlamaForCausalLM, SiglipVisionModel
 
-from demo import samples, tiny
+from demo.pretraining import tiny
+from demo.scenes import samples
 
 _TEXT = "Há uma cruz em baixo à direita; lê-se «GUIA», a 25 €, e não ação 😀.\n\tDuas  linhas"
 

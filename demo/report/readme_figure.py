@@ -4,7 +4,7 @@ import textwrap
 from pathlib import Path
 
 from demo import score, variety
-from demo.figures import PAPER, draw_loss, draw_rewards, style
+from demo.report.figures import PAPER, draw_loss, draw_rewards, style
 from demo.run_folder import KIND_NAMES, RunInputs
 from demo.score import is_correct
 from demo.variety import DRAWINGS, forms_of

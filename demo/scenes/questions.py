@@ -4,8 +4,8 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-from demo.scenes import COLOURS, SHAPES, Scene, Thing, colour_form, place, row_place
-from demo.words import ORDINALS
+from demo.scenes.scenes import COLOURS, SHAPES, Scene, Thing, colour_form, place, row_place
+from demo.scenes.words import ORDINALS
 
 _NUMBERS_M = ("Nenhum", "Um", "Dois", "Três", "Quatro")
 _NUMBERS_F = ("Nenhuma", "Uma", "Duas", "Três", "Quatro")

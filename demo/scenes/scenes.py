@@ -14,8 +14,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from demo import words as word_lists
-from demo.split import Side, side_of
+from demo.scenes import words as word_lists
+from demo.scenes.split import Side, side_of
 
 #: Shape -> (gender, plural).
 SHAPES = {

@@ -1,6 +1,6 @@
 """The report of a demo run: one page that opens from the disk, its pictures beside it, nothing from the network.
 
-python -m demo.report --run RUN --out RUN/report [--readme docs/images/demo.png]
+python -m demo.report.page --run RUN --out RUN/report [--readme docs/images/demo.png]
 """
 
 import argparse
@@ -11,10 +11,11 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-from demo import report_variety, score
-from demo.figures import CURVES, curve_svg
-from demo.report_cards import cards, kind_buttons, outcome_buttons
-from demo.report_variety import percent
+from demo import score
+from demo.report import variety as report_variety
+from demo.report.cards import cards, kind_buttons, outcome_buttons
+from demo.report.figures import CURVES, curve_svg
+from demo.report.variety import percent
 from demo.run_folder import KIND_NAMES, STAGES, RunInputs, read_run
 from demo.score import Tally
 
@@ -205,7 +206,7 @@ def page(inputs: RunInputs) -> str:
         outcomes=outcome_buttons(inputs),
         kind_buttons=kind_buttons(inputs),
         cards=cards(inputs),
-        footer="Made by <code>python -m demo.report</code> from the run's metrics.jsonl, answers and facts.json.",
+        footer="Made by <code>python -m demo.report.page</code> from the run's metrics.jsonl, answers and facts.json.",
     )
 
 
@@ -229,7 +230,7 @@ def build(run: Path, out: Path) -> Path:
 
 def main(argv: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m demo.report", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m demo.report.page", description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path, required=True, help="folder of the finished run")
     parser.add_argument("--out", type=Path, help="folder of the report (RUN/report)")
     parser.add_argument("--readme", type=Path, help="also write the README's figure to this PNG")
@@ -237,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         path = build(args.run, args.out or args.run / "report")
         if args.readme:
-            from demo.readme_figure import readme_figure
+            from demo.report.readme_figure import readme_figure
 
             readme_figure(read_run(args.run), args.readme)
     except ValueError as error:

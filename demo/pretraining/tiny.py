@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-BASE = Path(__file__).parent / "base"
+BASE = Path(__file__).resolve().parents[1] / "base"
 
 IMAGE_TOKEN, START, END, PAD = "<image>", "<|im_start|>", "<|im_end|>", "<pad>"
 SPECIAL_TOKENS = (PAD, START, END, IMAGE_TOKEN)
@@ -58,7 +58,7 @@ TOKENIZER_SEED = 1  # of the corpus that the shipped tokenizer was trained on
 
 
 def build_tokenizer(seed: int = TOKENIZER_SEED):
-    """Train the byte-level BPE tokenizer on demo/prose.py's text; returns a PreTrainedTokenizerFast.
+    """Train the byte-level BPE tokenizer on demo/scenes/prose.py's text; returns a PreTrainedTokenizerFast.
 
     Runs of capitals are split into letters: a word drawn in capitals is spelt out letter by letter, and so
     words never seen can be read.
@@ -66,7 +66,7 @@ def build_tokenizer(seed: int = TOKENIZER_SEED):
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from demo.prose import tokenizer_corpus
+    from demo.scenes.prose import tokenizer_corpus
 
     tokenizer = Tokenizer(models.BPE())
     capitals = Regex("(?<=[A-Z])[A-Z]|[A-Z](?=[A-Z])")

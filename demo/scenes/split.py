@@ -34,5 +34,5 @@ def require_side(content: str, side: Side) -> None:
     if seen != side:
         raise ValueError(
             f"{content!r} lies on the {seen} side of the split and was asked for as {side}: draw another one "
-            "(demo/split.py decides by content, so it cannot be moved)"
+            "(demo/scenes/split.py decides by content, so it cannot be moved)"
         )

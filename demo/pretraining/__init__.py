@@ -1,0 +1,1 @@
+"""How the small pretrained pair in demo/base was made: `make demo-base`."""

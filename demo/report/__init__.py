@@ -1,0 +1,1 @@
+"""The demo's report page, its charts, and the README's figure."""

@@ -1,0 +1,1 @@
+"""The demo's data: drawn scenes, drawings, photographs and the questions about them."""
