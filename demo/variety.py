@@ -1,4 +1,4 @@
-"""Which variety an answer about a drawing is written in: forms of the closed list that demo/scenes/drawings.py can give.
+"""Which variety an answer about a drawing is written in: forms of the closed list of demo/scenes/drawings.py.
 
 A form is a word or a construction that the other variety would write otherwise. (A filter for any text is issue 6's.)
 """

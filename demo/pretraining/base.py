@@ -4,8 +4,8 @@ The tower learns by contrast with captions, the decoder from Portuguese text; ne
 anything of the evaluation side of demo/scenes/split.py. Runs on CPU or CUDA.
 
 The shipped pair: tower and decoder side by side with `--parts` and `--threads 1`, then three rounds of bags (1,200,
-1,200 and 1,400 steps); about an hour on two cores. The first two rounds had fewer of demo/pretraining/bags.py's `bindings`, and
-another number of threads sums in another order: a new run gives its like, not its bytes.
+1,200 and 1,400 steps); about an hour on two cores. The first two rounds had fewer of bags.py's
+`bindings`, and another number of threads sums in another order: a new run gives a similar pair, not the same bytes.
 """
 
 import argparse

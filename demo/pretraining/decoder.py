@@ -1,4 +1,4 @@
-"""Trains the tiny decoder on Portuguese text for `python -m demo.pretraining.base`: prose first, then bags of words too."""
+"""Train the tiny decoder on Portuguese text (`python -m demo.pretraining.base`): prose first, then bags of words too."""
 
 import random
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ def text_document(tokenizer, rng: random.Random) -> Document:
 
 
 def bag_document(tokenizer, rng: random.Random) -> Document:
-    """A scene told as bags of words (demo/pretraining/bags.py) in the first turn; first statement in the same turn or the next."""
+    """A scene told as bags of words (bags.py) in the first turn; first statement in the same turn or the next."""
     found, after = bags.document(rng)
     told = tiny.IMAGE_TOKEN * len(found)
     text = _turns(told, after)

@@ -1,4 +1,4 @@
-"""demo/report/page.py and its parts on an invented run: the page's numbers are those of the files, bad input is said."""
+"""demo/report on an invented run: the page's numbers are those of the files, bad input is said."""
 
 import json
 import re
