@@ -7,6 +7,8 @@ import importlib
 import sys
 from pathlib import Path
 
+from nemo_amalia.utils.text import one_line
+
 HELP = """Makes the data sets of the paper's section 5.1 (docs/data_prep.md).
 
   amalia-data NAME run [key=value ...]      from source to shards; the same command again goes on after a kill
@@ -147,7 +149,7 @@ def _say(text: str) -> None:
 
 
 def _failed(error: object, code: int) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {one_line(error)}", file=sys.stderr)
     return code
 
 

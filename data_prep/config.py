@@ -50,7 +50,7 @@ def _composed(name: str, overrides: list[str]) -> Any:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return hydra_compose(name, overrides=overrides)
     except HydraException as error:
-        raise ValueError(one_line(error, f"conf/data_prep/{name}.yaml", lambda: _composed(name, []))) from error
+        raise ValueError(hydra_error_text(error, f"conf/data_prep/{name}.yaml", lambda: _composed(name, []))) from error
 
 
 def checked(conf: Any, library: Any) -> Any:
@@ -95,7 +95,7 @@ def _without_plugins() -> None:
         sys.modules["hydra_plugins"].__path__ = []
 
 
-def one_line(error: Exception, file: str, known: Callable[[], Any]) -> str:
+def hydra_error_text(error: Exception, file: str, known: Callable[[], Any]) -> str:
     """Hydra's or OmegaConf's error without its search path; for an unknown key the nearest one of `known()`, the values
     that there are. file: where they are written.
     """

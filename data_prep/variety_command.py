@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from data_prep.config import one_line
+from data_prep.config import hydra_error_text
 from data_prep.variety_settings import variety_filter, variety_settings
+from nemo_amalia.utils.text import one_line
 from nemo_amalia.variety.classifier import Decision, VarietyFilter
 from nemo_amalia.variety.evidence import BRAZILIAN, Verdict
 
@@ -70,9 +71,9 @@ def _filter(overrides: list[str]) -> VarietyFilter:
         given = OmegaConf.from_dotlist(overrides)
         merged = OmegaConf.merge(conf, given)
     except OmegaConfBaseException as error:
-        raise ValueError(one_line(error, "conf/data_prep/variety.yaml", lambda: conf)) from None
+        raise ValueError(hydra_error_text(error, "conf/data_prep/variety.yaml", lambda: conf)) from None
     except yaml.YAMLError as error:
-        raise ValueError(f"{' '.join(overrides)}: {' '.join(str(error).split())}; expected key=value") from None
+        raise ValueError(f"{' '.join(overrides)}: {one_line(error)}; expected key=value") from None
     _check_kinds(OmegaConf.to_container(conf), OmegaConf.to_container(given))
     return variety_filter(merged)
 

@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from nemo_amalia.utils.text import one_line
+
 HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
 
   amalia import --hf DIR --out CKPT                  a LLaVA-NeXT folder -> Megatron checkpoint
@@ -290,7 +292,7 @@ def main(argv: list[str] | None = None) -> int:
         arguments = parser(with_data=words[:1] == ["data"]).parse_args(words)
         return COMMANDS[arguments.command](arguments)
     except ValueError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
 
 

@@ -16,11 +16,12 @@ from datatrove.executor.slurm import SlurmPipelineExecutor
 from omegaconf import OmegaConf
 
 from data_prep.engine.descendants import ending_with_this_process
-from data_prep.engine.folder import RunFolder, write_json
+from data_prep.engine.folder import RunFolder
 from data_prep.engine.phases import Finish, Make, Phase, Plan
 from data_prep.engine.pool import pool_watched
 from data_prep.engine.progress import Progress
 from data_prep.engine.steps import Stage
+from nemo_amalia.utils.files import write_json
 
 # A task that a signal ended (the node's memory, an administrator's kill) goes back to the queue; one that ended with an
 # error of its own does not: it would end the same way.

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.engine.folder import RunFolder, StageFolder, chunk_ledger, write_json, write_lines
+from data_prep.engine.folder import RunFolder, StageFolder, chunk_ledger, write_lines
 from data_prep.engine.journal import SealedJournal
 from data_prep.engine.ledger import Ledger, named
 from data_prep.engine.outputs import provenance_of, shard_sample
 from data_prep.engine.steps import Stage
+from nemo_amalia.utils.files import write_json
 
 RUN_FILE = "data_prep.json"  # in the folder of shards: which run made it, and its counts
 

@@ -11,7 +11,6 @@ run_dir/report.json             the counts; run_dir/dropped.jsonl: which samples
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterable, Mapping
@@ -21,6 +20,7 @@ from typing import Any
 
 from data_prep.engine.ledger import Ledger
 from data_prep.engine.steps import Stage
+from nemo_amalia.utils.files import write_json
 
 # May differ when a run goes on: they change no sample. Of the others a change would mix two data sets in one.
 FREE = {"executor", "run_dir", "out", "answers", "concurrency", "max_model_errors", "progress_seconds"}
@@ -133,14 +133,6 @@ class RunFolder:
 def chunk_ledger(folder: StageFolder, chunk: int) -> Ledger:
     """What a finished chunk came to."""
     return Ledger.from_json(json.loads(folder.summary(chunk).read_text())["ledger"])
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, ensure_ascii=False))
-    partial.replace(path)
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_prep.engine.folder import StageFolder, write_json
+from data_prep.engine.folder import StageFolder
 from data_prep.engine.ledger import Ledger
+from nemo_amalia.utils.files import write_json
 
 PULSE_SECONDS = 1.0
 

@@ -11,10 +11,11 @@ from functools import lru_cache, partial
 from typing import Any
 
 from data_prep.engine.flow import Item, broken
-from data_prep.engine.folder import StageFolder, write_json, write_lines
+from data_prep.engine.folder import StageFolder, write_lines
 from data_prep.engine.journal import SealedJournal
 from data_prep.engine.ledger import Ledger
 from data_prep.engine.steps import Run, Sample, Stage, name_of
+from nemo_amalia.utils.files import write_json
 
 OPEN_JOURNALS = 64  # of the stage before: a barrier may send samples on in any order
 Reference = Sequence[int]  # (chunk, number, place): which sample of the stage before

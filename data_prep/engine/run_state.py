@@ -12,6 +12,7 @@ from data_prep.engine.folder import RunFolder, StageFolder, chunk_ledger
 from data_prep.engine.ledger import Ledger, named
 from data_prep.engine.pulse import alive
 from data_prep.engine.steps import Stage
+from nemo_amalia.utils.text import duration
 
 SILENT_SECONDS = 30  # a task that says nothing for so long has ended, or its machine has
 BAR = 20  # characters
@@ -58,9 +59,9 @@ class StageState:
         if retried := self.ledger.retried:
             words.append(f"{retried.total():,} retried ({named(retried)})")
         for server, seconds in sorted(self.pauses.items()):
-            words.append(f"{server} asked to wait {_clock(seconds)}")
+            words.append(f"{server} asked to wait {duration(seconds)}")
         if (left := self.seconds_left()) and self.running:
-            words.append(f"{self.rate:,.1f}/s  left {_clock(left)}")
+            words.append(f"{self.rate:,.1f}/s  left {duration(left)}")
         return "  ".join(words)
 
 
@@ -125,8 +126,3 @@ class Reader:
 def _ended_here(task: dict[str, Any]) -> bool:
     """Killed on this machine: nobody needs to wait until it has been silent for long."""
     return task["host"] == socket.gethostname() and "pid" in task and not alive(task["pid"])
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    return f"{minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"{minutes}m{rest:02d}s"

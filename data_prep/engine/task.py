@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_prep.engine.flow import Done, Flow, Item, RecordFailedError
-from data_prep.engine.folder import RunFolder, write_json
+from data_prep.engine.folder import RunFolder
 from data_prep.engine.journal import Journal
 from data_prep.engine.ledger import Ledger
 from data_prep.engine.model_access import Models, Retries
@@ -19,6 +19,7 @@ from data_prep.engine.pulse import PULSE_SECONDS, Pulse
 from data_prep.engine.records import Digest, barrier_records, source_records
 from data_prep.engine.several import Several
 from data_prep.engine.steps import Stage
+from nemo_amalia.utils.files import write_json
 
 OPEN_CHUNKS = 2  # the next one begins while the slowest answers of one are waited for
 

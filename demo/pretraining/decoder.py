@@ -1,4 +1,4 @@
-"""Train the tiny decoder on Portuguese text (`python -m demo.pretraining.base`): prose first, then bags of words too."""
+"""Train the tiny decoder on Portuguese (`python -m demo.pretraining.base`): prose first, then bags of words too."""
 
 import random
 from dataclasses import dataclass

@@ -10,6 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from nemo_amalia.utils.files import write_json
+from nemo_amalia.utils.text import first_line
+
 IMAGE_TOKEN = "<image>"
 # Text files that make up a tokenizer, a processor or a config. Weights and code are not copied.
 _PATTERNS = ("*.json", "*.jinja", "*.model", "vocab.txt", "merges.txt")
@@ -27,11 +30,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}; expected a JSON object")
     return content
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON object the way transformers lays its files out."""
-    Path(path).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def copy_assets(source: Path, target: Path) -> None:
@@ -64,7 +62,7 @@ def load_tokenizer(folder: Path):
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (ValueError, OSError, KeyError) as error:
-        reason = str(error).split("\n")[0]  # transformers goes on for a paragraph
+        reason = first_line(error)  # transformers goes on for a paragraph
         raise ValueError(
             f"{folder} has no tokenizer that transformers can load ({reason}): add tokenizer.json and "
             "tokenizer_config.json"
@@ -96,7 +94,7 @@ def make_portable(folder: Path) -> None:
     """Rewrite a folder's JSON files so that transformers 4.57 reads them as transformers 5 does."""
     config = read_json(folder / "config.json")
     _portable_rope(config["text_config"])
-    write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config, indent=2)
     tokenizer_file = folder / "tokenizer_config.json"
     tokenizer = read_json(tokenizer_file)
     name = tokenizer.get("tokenizer_class")
@@ -104,7 +102,7 @@ def make_portable(folder: Path) -> None:
     tokenizer["extra_special_tokens"] = {"image_token": IMAGE_TOKEN}
     # 4.57's PreTrainedTokenizerFast would add token_type_ids, which generate() refuses.
     tokenizer.setdefault("model_input_names", ["input_ids", "attention_mask"])
-    write_json(tokenizer_file, tokenizer)
+    write_json(tokenizer_file, tokenizer, indent=2)
     _portable_images(folder)
 
 
@@ -118,7 +116,7 @@ def _portable_images(folder: Path) -> None:
         part = content.get("image_processor", content)
         if "image_processor_type" in part:
             part["image_processor_type"] = "LlavaNextImageProcessorFast"
-            write_json(folder / name, content)
+            write_json(folder / name, content, indent=2)
 
 
 def _portable_rope(text: dict[str, Any]) -> None:
@@ -141,4 +139,4 @@ def set_pinpoints(folder: Path, pinpoints: list[list[int]]) -> None:
         for part in (content, content.get("image_processor")):
             if isinstance(part, dict) and "image_grid_pinpoints" in part:
                 part["image_grid_pinpoints"] = pinpoints
-        write_json(path, content)
+        write_json(path, content, indent=2)

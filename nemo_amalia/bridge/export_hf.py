@@ -16,10 +16,10 @@ from torch import Tensor
 
 from nemo_amalia.bridge import assets
 from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
-from nemo_amalia.bridge.folders import appearing
 from nemo_amalia.bridge.import_hf import parse_dtype
 from nemo_amalia.bridge.supported import check_supported
 from nemo_amalia.bridge.tensor_files import SHARD_BYTES, write_shards
+from nemo_amalia.utils.files import atomic_folder, write_json
 
 # Lengths and seeds of training are no property of the model: the import's values stand.
 _NOT_COMPARED = ("max_position_embeddings", "initializer_range", "attention_dropout", "dtype", "image_grid_pinpoints")
@@ -43,7 +43,7 @@ def export_checkpoint(
     chosen = parse_dtype(dtype)
     iteration = latest_iteration(checkpoint)
     source = Path(hf_assets) if hf_assets else assets_of(iteration)
-    with appearing(Path(out)) as partial:
+    with atomic_folder(Path(out)) as partial:
         provider = _provider(iteration)
         expected = _check_assets(provider, source)
         assets.copy_assets(source, partial)
@@ -96,7 +96,7 @@ def _finish(folder: Path, expected: dict, dtype: torch.dtype | None) -> None:
     for part in ("text_config", "vision_config"):
         config[part].pop("dtype", None)
     config["vision_config"]["vision_use_head"] = False
-    assets.write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config, indent=2)
     assets.make_portable(folder)
 
 

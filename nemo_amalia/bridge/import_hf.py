@@ -9,8 +9,8 @@ import torch
 
 from nemo_amalia.bridge import assets
 from nemo_amalia.bridge.checkpoints import ASSETS
-from nemo_amalia.bridge.folders import appearing
 from nemo_amalia.bridge.supported import check_supported
+from nemo_amalia.utils.files import atomic_folder
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -34,7 +34,7 @@ def import_checkpoint(
     if (hf is None) != (vision is not None and llm is not None) or (hf is not None and (vision or llm)):
         raise ValueError("import takes either hf, or vision and llm together: one LLaVA-NeXT folder, or its two parts")
     chosen = parse_dtype(dtype)
-    with appearing(Path(out)) as partial:
+    with atomic_folder(Path(out)) as partial:
         if hf is not None:
             _write(Path(hf), partial, chosen)
         else:

@@ -18,6 +18,7 @@ from typing import Any
 
 from nemo_amalia.training.callbacks.run_state import read_state
 from nemo_amalia.training.job.run_lock import LOCK
+from nemo_amalia.utils.text import duration
 
 RECENT = 50  # steps that loss, pace and tokens/s are means of
 _TAIL = 256 * 1024  # bytes of a log that are read
@@ -194,21 +195,12 @@ def screen(now: dict[str, Any]) -> str:
 def _pace_words(now: dict[str, Any]) -> str:
     if now["tokens_per_second"] is None:
         return "no step yet"
-    left = "" if now["eta_seconds"] is None else f", {_clock(now['eta_seconds'])} left"
-    return f"{now['tokens_per_second']:,.0f} tokens/s{left}, last step {_clock(now['last_step_age'])} ago"
+    left = "" if now["eta_seconds"] is None else f", {duration(now['eta_seconds'])} left"
+    return f"{now['tokens_per_second']:,.0f} tokens/s{left}, last step {duration(now['last_step_age'])} ago"
 
 
 def _checkpoint_words(checkpoint: dict[str, Any] | None) -> str:
-    return "none yet" if checkpoint is None else f"step {checkpoint['step']:,}, {_clock(checkpoint['age'])} ago"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d{hours:02d}h"
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+    return "none yet" if checkpoint is None else f"step {checkpoint['step']:,}, {duration(checkpoint['age'])} ago"
 
 
 def show(run_dir: Path, as_json: bool) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.utils.text import first_line
 
 # Beside the package: an editable install, as `make setup` does it, is the only one that finds conf/.
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -82,7 +83,7 @@ def to_run_config(values: Any) -> RunConfig:
     try:
         return OmegaConf.to_object(values)
     except OmegaConfBaseException as error:
-        raise ValueError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{error.full_key}: {first_line(error)}") from error
 
 
 def compose(overrides: list[str]) -> RunConfig:

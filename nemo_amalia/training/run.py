@@ -33,6 +33,7 @@ from nemo_amalia.training.setup.container import build_container
 from nemo_amalia.training.steps.counts import StepCounts
 from nemo_amalia.training.steps.dpo import DPOStep
 from nemo_amalia.training.steps.sft import SFTStep
+from nemo_amalia.utils.files import atomic_folder
 
 LAST_WORDS = 2.0  # seconds
 
@@ -102,8 +103,6 @@ def keep_assets(run: RunConfig, rank: int) -> Path:
     source = assets_of(run.model.checkpoint)
     target = Path(run.run_dir).absolute() / "checkpoints" / "hf"
     if rank == 0 and not target.exists():
-        partial = target.with_name("hf.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(source, partial)
-        partial.rename(target)
+        with atomic_folder(target) as partial:
+            shutil.copytree(source, partial, dirs_exist_ok=True)
     return source.absolute()

@@ -21,9 +21,9 @@ def logits(checkpoint, hf_folder, out, precision="bf16", layout=None, transforme
     import torch
     import torch.distributed as dist
     from gpu_model import run_of
+    from logit_samples import sample
     from megatron.core import parallel_state
     from megatron.core.utils import unwrap_model
-    from parity.test_logits import sample
 
     from nemo_amalia.bridge.saved_config import read_provider
     from nemo_amalia.training.reference.run import build_model
@@ -51,8 +51,8 @@ def logits(checkpoint, hf_folder, out, precision="bf16", layout=None, transforme
 def _errors(hf_folder, inputs, found, device, layout):
     """Root mean squares against transformers in fp32: of ours, of transformers' own bf16, and of the logits."""
     import torch
+    from logit_samples import hf_logits
     from megatron.core import parallel_state
-    from parity.test_logits import hf_logits
     from transformers import LlavaNextForConditionalGeneration
 
     theirs = {}

@@ -9,10 +9,10 @@ ImageGeometry's count. Pixels are random tiles: decoding and resizing have tests
 import pytest
 import tiny_hf
 from launcher import launch
+from logit_samples import IMAGE_ID, hf_logits, sample
 from tiny_megatron import Layout, model_of
 
 TOLERANCE = 2e-5
-IMAGE_ID = 3
 
 # (width, height) of the images of a sample. Every grid of up to 12 tiles, filled to the pixel.
 GRIDS = [[(width, height)] for height, width in tiny_hf.grids()]
@@ -20,31 +20,6 @@ GRIDS = [[(width, height)] for height, width in tiny_hf.grids()]
 EXTREMES = [[size] for size in [(50, 90), (91, 47), (500, 40), (40, 500), (1000, 11), (11, 1000), (1000, 1), (3, 3)]]
 SEVERAL = [[(64, 64), (33, 120)], [(20, 20), (300, 40), (40, 300)], [(96, 128), (96, 128)]]
 CASES = {"grids": GRIDS, "extremes": EXTREMES, "several": SEVERAL, "text": [[]]}
-
-
-def sample(geometry, sizes, tiling=True):
-    """input_ids [1, S] with placeholders, pixel_values [T, C, H, W], image_sizes, tiles_per_image."""
-    import torch
-
-    generator = torch.Generator().manual_seed(len(sizes) + sum(w * 7 + h for w, h in sizes))
-    ids = [*range(40, 50)]
-    for number, (width, height) in enumerate(sizes):
-        ids += [IMAGE_ID] * geometry.num_tokens(width, height, tiling) + [60 + number] * 3
-    tiles = [geometry.num_tiles(width, height, tiling) for width, height in sizes]
-    side = tiny_hf.TILE
-    pixels = torch.randn(sum(tiles), 3, side, side, generator=generator) if sizes else None
-    return torch.tensor([ids + [*range(100, 110)]]), pixels, [(h, w) for w, h in sizes], tiles
-
-
-def hf_logits(model, ids, pixels, sizes, tiles):
-    """transformers' own forward: pixel_values padded to the largest number of tiles, as its processor gives them."""
-    import torch
-
-    if pixels is None:
-        return model(ids).logits
-    images = pixels.split(tiles)
-    padded = torch.nn.utils.rnn.pad_sequence(images, batch_first=True)
-    return model(ids, pixel_values=padded, image_sizes=torch.tensor(sizes)).logits
 
 
 def hf_logits_without_tiling(model, ids, pixels, sizes, tiles):

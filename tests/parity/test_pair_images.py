@@ -24,7 +24,7 @@ def pairs(provider, shapes):
     """[(TokenizedPair, tiles)]: random text and tiles, answers of different lengths."""
     import numpy as np
     import torch
-    from parity.tiny_model import IMAGE, TILE, VOCABULARY
+    from tiny_model import IMAGE, TILE, VOCABULARY
 
     from nemo_amalia.data.samples import TokenizedPair, TokenizedSample
 
@@ -52,7 +52,7 @@ def pairs(provider, shapes):
 
 def inputs(provider, items, share=True):
     """What the training step gives the model for a pack of (pair or segment, tiles); rejected segments count half."""
-    from parity.tiny_model import IMAGE
+    from tiny_model import IMAGE
 
     from nemo_amalia.data.loading.collator import Collator
     from nemo_amalia.data.packing.algorithms import padded_length
@@ -73,7 +73,7 @@ def inputs(provider, items, share=True):
 def compare_encodings(layouts: dict) -> dict:
     """By layout and pack: differences of loss and norm, of gradients by module, and their largest entries."""
     import torch.distributed as dist
-    from parity.tiny_model import make_provider, run_step
+    from tiny_model import make_provider, run_step
 
     dist.init_process_group("gloo")
     found = {}
@@ -123,7 +123,7 @@ def log_probabilities() -> dict:
     import torch
     import torch.distributed as dist
     from megatron.core import parallel_state
-    from parity.tiny_model import build, make_provider
+    from tiny_model import build, make_provider
 
     dist.init_process_group("gloo")
     provider = make_provider()

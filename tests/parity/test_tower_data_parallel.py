@@ -34,7 +34,7 @@ CASES = {
 
 
 def _step(tp=1, pp=1, cp=1, sp=False, packed=False, empty=False, sizes=((100, 100), (31, 90)), connector="mlp", **more):
-    from parity.tiny_model import ConnectorConfig, make_batch, make_provider, run_step
+    from tiny_model import ConnectorConfig, make_batch, make_provider, run_step
 
     provider = make_provider(
         tensor_model_parallel_size=tp, pipeline_model_parallel_size=pp, context_parallel_size=cp, sequence_parallel=sp,
@@ -48,7 +48,7 @@ def _step(tp=1, pp=1, cp=1, sp=False, packed=False, empty=False, sizes=((100, 10
 def compare_all(cases: dict) -> dict:
     """In each rank: the case against TP1 on the same world. Returns the largest relative differences by case."""
     import torch.distributed as dist
-    from parity.tiny_model import piece_of
+    from tiny_model import piece_of
 
     dist.init_process_group("gloo")
     results, references = {}, {}
@@ -104,7 +104,7 @@ def save_and_load(folder: str) -> dict:
     from megatron.core import dist_checkpointing
     from megatron.core import parallel_state as ps
     from megatron.core.dist_checkpointing import ShardedTensor
-    from parity.tiny_model import build, make_provider
+    from tiny_model import build, make_provider
 
     dist.init_process_group("gloo")
     model = build(make_provider(tensor_model_parallel_size=2)).module
@@ -134,7 +134,7 @@ def count_flops(batches: dict) -> dict:
     """In each rank: FLOPs of encoding the images of each batch, forward and backward, shared and replicated."""
     import torch.distributed as dist
     from megatron.core import parallel_state as ps
-    from parity.tiny_model import build, make_batch, make_provider
+    from tiny_model import build, make_batch, make_provider
     from torch.utils.flop_counter import FlopCounterMode
 
     dist.init_process_group("gloo")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo_amalia.cluster.doctor.requirements import CONTAINER_ONLY, installed_version, requirements
+from nemo_amalia.utils.text import one_line
 
 OK, MISSING, NOTE = "ok", "MISSING", "note"
 SETUP = "make setup"
@@ -153,7 +154,7 @@ def imports() -> list[Finding]:
             module = importlib.import_module(name)
         except Exception as error:  # whatever a broken build raises
             traceback.print_exc()
-            text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            text = f"{type(error).__name__}: {one_line(error, 200)}"
             found.append(Finding(MISSING, f"import {name}: {text}"))
             continue
         found.append(Finding(OK, f"import {name} {getattr(module, '__version__', '')}".strip()))

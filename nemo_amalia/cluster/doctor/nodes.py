@@ -22,6 +22,7 @@ from nemo_amalia.cluster.doctor.requirements import CONTAINER_ONLY, installed_ve
 from nemo_amalia.training.job.environment import slurm_environment
 from nemo_amalia.training.job.exit_codes import FAILED, REFUSED
 from nemo_amalia.utils.devices import has_gpu
+from nemo_amalia.utils.text import one_line
 
 CLOCK_SECONDS = 5.0  # of skew between nodes: file times and logs no longer tell what came first
 WRITE_MB = 64
@@ -76,7 +77,7 @@ def examine_cluster(run_dir: Path | None) -> int:
         dist.init_process_group("gloo", timeout=TIMEOUT)
         return _examine(run_dir)
     except (RuntimeError, OSError) as error:  # a collective, or the meeting itself, that did not end in time
-        print(f"error: the ranks did not all answer: {' '.join(str(error).split())[:300]}", flush=True)
+        print(f"error: the ranks did not all answer: {one_line(error, 300)}", flush=True)
         return FAILED
 
 
@@ -131,7 +132,7 @@ def _gpu(local_rank: int) -> tuple[str, str]:
             return torch.cuda.get_device_name(), f"GPU {local_rank} computes wrongly"
         return torch.cuda.get_device_name(), ""
     except Exception as error:  # torch raises whatever the driver says
-        return "unusable", f"GPU {local_rank}: {' '.join(str(error).split())[:200]}"
+        return "unusable", f"GPU {local_rank}: {one_line(error, 200)}"
 
 
 def write_speed(folder: Path) -> tuple[float, float]:

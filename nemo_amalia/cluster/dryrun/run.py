@@ -16,6 +16,7 @@ from nemo_amalia.cluster.plan.memory import StageMemory, memory_of
 from nemo_amalia.cluster.plan.shape import ModelShape
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.model.provider import AmaliaVLModelProvider
+from nemo_amalia.utils.files import atomic_file
 
 GIB = 1 << 30
 
@@ -70,9 +71,8 @@ def _fork(run: RunConfig, provider, rank: int, world_size: int, place: Path, log
         except BaseException as error:
             line = " ".join(f"{type(error).__name__}: {error}".split())
             result = FailedRank(rank, line, traceback.format_exc())
-        partial = place.with_name(f"{rank}.partial")
-        partial.write_bytes(pickle.dumps(result))
-        partial.rename(place)
+        with atomic_file(place) as partial:
+            partial.write_bytes(pickle.dumps(result))
     finally:
         sys.stdout.flush()
         os._exit(0)

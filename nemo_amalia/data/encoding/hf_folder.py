@@ -9,6 +9,7 @@ from typing import Any
 
 from nemo_amalia.data.encoding.chat import ChatFormat
 from nemo_amalia.data.images.geometry import ImageGeometry
+from nemo_amalia.utils.text import first_line
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,7 @@ def read_assets(folder: str | Path) -> Assets:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (ValueError, OSError, KeyError) as error:
-        raise ValueError(
-            f"--assets {folder} cannot be loaded ({str(error).splitlines()[0]}): mend the folder"
-        ) from error
+        raise ValueError(f"--assets {folder} cannot be loaded ({first_line(error)}): mend the folder") from error
     if not hasattr(config, "image_grid_pinpoints") or not hasattr(config, "vision_config"):
         raise ValueError(
             f"--assets {folder} holds a {config.model_type}: expected llava_next, with its grids and tower"

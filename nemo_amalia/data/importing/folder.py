@@ -31,6 +31,7 @@ from nemo_amalia.data.shards.check import IMPORT_COUNTS, IMPORT_SETTINGS
 from nemo_amalia.data.shards.manifest import MANIFEST, manifest
 from nemo_amalia.data.shards.totals import Totals, scan
 from nemo_amalia.data.shards.write import add_parts, prepare_folder, sample_parts
+from nemo_amalia.utils.files import partials, write_json
 
 BEFORE = {"max_image_pixels": MAX_PIXELS}  # settings that older imports do not name, and what they were
 DROPPED, SEEN = "dropped.jsonl", ".seen.sqlite"
@@ -104,9 +105,9 @@ class ImportFolder:
     def _claim(self, settings: dict[str, Any]) -> None:
         file = self.folder / IMPORT_SETTINGS
         if not file.is_file():
-            if any(path.name != file.name + PARTIAL for path in self.folder.iterdir()):
+            if set(self.folder.iterdir()) - set(partials(self.folder)):
                 raise ValueError(f"{self.folder} holds something else than an import: choose another --out")
-            _write_whole(file, settings)
+            write_json(file, settings, indent=1, sync=True)
             return
         begun = json.loads(file.read_text())
         for name in sorted(begun.keys() | settings.keys()):
@@ -137,7 +138,7 @@ class ImportFolder:
         for path, length in ((self.folder / MANIFEST, whole), (self.folder / DROPPED, dropped_bytes)):
             with open(path, "ab") as file:
                 file.truncate(length)
-        for path in self.folder.glob(f"*{PARTIAL}"):
+        for path in (*self.folder.glob(f"*{PARTIAL}"), *partials(self.folder)):
             path.unlink()
         if self.shards and not (self.folder / SEEN).is_file():
             raise ValueError(f"{self.folder / SEEN} is missing: remove {self.folder} and import again")
@@ -233,7 +234,7 @@ class ImportFolder:
         else:
             scan(self.folder, max_pixels=self._max_pixels)
         _to_disk(self._dropped)
-        _write_whole(self.folder / IMPORT_COUNTS, self.counts())
+        write_json(self.folder / IMPORT_COUNTS, self.counts(), indent=1, sync=True)
         self._seen.close()
         (self.folder / SEEN).unlink()
 
@@ -275,11 +276,3 @@ def _line(content: Mapping[str, Any]) -> bytes:
 def _to_disk(file: Any) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _write_whole(path: Path, content: Mapping[str, Any]) -> None:
-    partial = path.with_name(path.name + PARTIAL)
-    with open(partial, "wb") as file:
-        file.write(json.dumps(content, ensure_ascii=False, indent=1).encode() + b"\n")
-        _to_disk(file)
-    partial.rename(path)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from nemo_amalia.data.packing.index import PackIndex, epoch_order, read_index, r
 from nemo_amalia.data.samples import Pack, PackedBatch, TokenizedSample
 from nemo_amalia.data.shards.check import check_folder
 from nemo_amalia.utils.devices import has_gpu
+from nemo_amalia.utils.files import atomic_file
 
 STATE_VERSION = "pack index 1"
 ENDLESS = 1 << 62  # positions
@@ -197,7 +197,5 @@ def share_positions(folder: str | None, dp_rank: int) -> None:
     for first in Path(folder or "").glob(f"iter_*/{POSITION.format(0)}") if folder else ():
         own = first.with_name(POSITION.format(dp_rank))
         if not own.exists():  # ranks of one replica may do this at once: each writes its own copy, and renames it
-            handle, copy = tempfile.mkstemp(dir=own.parent, prefix=f".{own.name}.")
-            os.close(handle)
-            shutil.copyfile(first, copy)
-            os.replace(copy, own)
+            with atomic_file(own) as copy:
+                shutil.copyfile(first, copy)

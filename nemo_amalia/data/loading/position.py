@@ -13,6 +13,7 @@ import yaml
 from nemo_amalia.data.faults.quarantine import index_of
 from nemo_amalia.data.shards.check import check_folder
 from nemo_amalia.data.shards.metadataset import write_blend
+from nemo_amalia.utils.text import one_line
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -47,7 +48,7 @@ def _identity(source: Path) -> str:
     try:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"{source} is no YAML ({' '.join(str(error).split())}): mend it") from error
+        raise ValueError(f"{source} is no YAML ({one_line(error)}): mend it") from error
     return text + "".join(f"\n# {_identity(folder)}" for folder in _folders(content, source))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from nemo_amalia.config.compose import CONF
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 from nemo_amalia.data.shards.write import KEY
+from nemo_amalia.utils.text import first_line
 
 UNITS = ("samples", "tokens")
 SHARES = ("realised", "paper")
@@ -142,7 +143,7 @@ def read_mix(path: str | Path, **changes: Any) -> Mix:
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (OSError, YAMLError, OmegaConfBaseException) as error:
-        raise ValueError(f"mix file {path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"mix file {path} cannot be read: {first_line(error)}") from error
     content = _checked(content, Mix, str(path)) | changes
     for key, kind in NESTED.items():
         if key in content:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import numpy as np
 
 from nemo_amalia.data.images.headers import MAX_PIXELS
 from nemo_amalia.data.shards.metadataset import RepeatedFolder, read_sources
+from nemo_amalia.utils.files import atomic_file
 
 FORMAT = "amalia pack index 1"
 HEAD = "head.json"
@@ -144,21 +144,17 @@ def write_index(path: str | Path, head: Mapping[str, Any], arrays: Mapping[str, 
         digest.update(values.astype("<i8").tobytes())
     head = {"format": FORMAT, **head, "digest": digest.hexdigest()[:16]}
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as file:
+        with atomic_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as file:
             # writestr with a ZipInfo: its time is that of 1980, not of now.
             file.writestr(_entry(HEAD), json.dumps(head, indent=1, ensure_ascii=False))
             for name, values in narrow.items():
                 buffer = io.BytesIO()
                 np.lib.format.write_array(buffer, values, allow_pickle=False)
                 file.writestr(_entry(f"{name}.npy"), buffer.getvalue())
-        os.replace(partial, path)
     except OSError as error:
         raise ValueError(f"{path} cannot be written ({error.strerror}): choose another file") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return head
 
 

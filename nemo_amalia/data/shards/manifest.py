@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from nemo_amalia.utils.files import atomic_file
 
 MANIFEST = "manifest.jsonl"  # a line for each shard, with its sha256: what amalia data verify compares
 
 
 def write_manifest(folder: Path) -> None:
     """A line for each shard as it is now: name, bytes, sha256. Whole or not at all."""
-    partial = folder / f".{MANIFEST}.{os.getpid()}"
-    with open(partial, "w") as lines:
+    with atomic_file(folder / MANIFEST) as partial, open(partial, "w") as lines:
         for shard in sorted(folder.glob("*.tar")):
             line = {"shard": shard.name, "bytes": shard.stat().st_size, "sha256": sha256_of(shard)}
             lines.write(json.dumps(line) + "\n")
-    partial.replace(folder / MANIFEST)
 
 
 def sha256_of(path: Path) -> str:

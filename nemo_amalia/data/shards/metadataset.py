@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_amalia.data.shards.check import check_folder
+from nemo_amalia.utils.text import one_line
 
 KEYS = ("path", "repetitions", "split_part", "subflavors")  # of a source; subflavors change no token
 MAKE = (
@@ -71,7 +72,7 @@ def _entries(path: Path) -> list[Any]:
     try:
         content = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read ({' '.join(str(error).split())}): mend it") from error
+        raise ValueError(f"{path} cannot be read ({one_line(error)}): mend it") from error
     splits = content.get("splits") if isinstance(content, dict) else None
     train = splits.get("train") if isinstance(splits, dict) else None
     if not isinstance(train, dict):

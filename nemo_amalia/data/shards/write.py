@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import re
-import shutil
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import Any
 from nemo_amalia.data.shards.check import PREPARE
 from nemo_amalia.data.shards.manifest import write_manifest
 from nemo_amalia.data.shards.totals import Totals
+from nemo_amalia.utils.files import atomic_folder
 
 KEY = re.compile(r"[A-Za-z0-9_\-]+")  # a dot would end WebDataset's key, a slash would make a folder
 EXTRA = ("id", "chosen", "rejected", "provenance")  # of a sample's json, where the sample has them
@@ -52,26 +51,12 @@ def write_shards(
     folder that already holds something, a key that is repeated or has other characters than letters, digits,
     - and _.
     """
-    target = Path(folder).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ValueError(f"{target} is not an empty folder: choose another output folder, or remove this one")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = target.parent / f".{target.name}.partial-{os.getpid()}"
-        work.mkdir()
-    except OSError as error:
-        raise ValueError(f"cannot write to {target.parent} ({error.strerror}): choose another folder") from error
-    try:
-        totals = Totals()
+    target, totals = Path(folder).absolute(), Totals()
+    with atomic_folder(target) as work:
         report = _write_tars(samples, work, target, samples_per_shard, totals)
         write_manifest(work)
         prepare_folder(work)
         totals.write(work)
-        if target.exists():
-            target.rmdir()
-        work.rename(target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return report
 
 

@@ -17,6 +17,7 @@ from nemo_amalia.training.callbacks.run_state import write_state
 from nemo_amalia.training.job.console import Console
 from nemo_amalia.training.steps.counts import StepCounts
 from nemo_amalia.utils.devices import has_gpu
+from nemo_amalia.utils.text import duration
 
 
 def is_reporter() -> bool:
@@ -123,14 +124,8 @@ class Progress(Callback):
         return (
             f"[{self.stage.name}] step {record['step']:>5}/{self.total}  loss {record['loss']:.4f}{pairs}  "
             f"lr {rate:.2e}  grad {record['grad_norm']:.2f}  fill {record['pack_fill']:.1%}  "
-            f"{record['tokens_per_second']:,.0f} tokens/s  left {_clock(left)}"
+            f"{record['tokens_per_second']:,.0f} tokens/s  left {duration(left)}"
         )
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{seconds:02d}s"
 
 
 def peak_bytes() -> int:

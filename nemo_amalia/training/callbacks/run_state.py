@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
 from pathlib import Path
 from typing import Any
+
+from nemo_amalia.utils.files import read_json, write_json
 
 FILE = "run_state.json"
 
@@ -24,12 +25,10 @@ def write_state(run_dir: str | Path, stage: str, total_steps: int, first_step: i
         "host": socket.gethostname(),
         "job": os.environ.get("SLURM_JOB_ID"),
     }
-    partial = Path(run_dir) / f".{FILE}.{os.getpid()}"
-    partial.write_text(json.dumps(state) + "\n")
-    partial.replace(Path(run_dir) / FILE)
+    write_json(Path(run_dir) / FILE, state)
 
 
 def read_state(run_dir: str | Path) -> dict[str, Any]:
     """What write_state wrote; empty where no training has started."""
     file = Path(run_dir) / FILE
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return read_json(file) if file.is_file() else {}

@@ -9,6 +9,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from nemo_amalia.utils.text import one_line
+
 CONSOLE_VARIABLE = "AMALIA_CONSOLE"
 
 LOADING = "loading PyTorch and Megatron: 10 to 50 s"  # alone, or beside other work: docs/planning.md
@@ -56,6 +58,6 @@ class Console:
 
     def fail(self, error: BaseException) -> None:
         """The one line of an error; the traceback is in the log."""
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = one_line(error) or type(error).__name__
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         self.say(f"error: {kind}{text}" + ("" if isinstance(error, ValueError) else f" (traceback: {self.log})"))

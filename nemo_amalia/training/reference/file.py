@@ -8,7 +8,6 @@ its parts lie in FILE.parts, one a shard. Imports no Megatron.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from torch import Tensor
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.data.loading.position import differences
 from nemo_amalia.data.samples import PackedBatch
+from nemo_amalia.utils.files import atomic_file
+from nemo_amalia.utils.text import one_line
 
 METADATA = b"amalia"
 SCHEMA = pa.schema(
@@ -55,9 +56,8 @@ def write_table(path: Path, columns: dict[str, list], fingerprint: dict[str, Any
     """The file, whole or not at all; also one that a killed process was writing is never taken for it."""
     schema = SCHEMA.with_metadata({METADATA: json.dumps(fingerprint, sort_keys=True)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    pq.write_table(pa.table(columns, schema=schema), partial)
-    os.replace(partial, path)
+    with atomic_file(path) as partial:
+        pq.write_table(pa.table(columns, schema=schema), partial)
 
 
 def read_table(path: Path, command: str) -> tuple[pa.Table, dict[str, Any]]:
@@ -72,7 +72,7 @@ def read_table(path: Path, command: str) -> tuple[pa.Table, dict[str, Any]]:
         table = pq.read_table(path, schema=None)
         fingerprint = json.loads((table.schema.metadata or {})[METADATA])
     except (pa.ArrowInvalid, OSError) as error:
-        what = " ".join(str(error).split())
+        what = one_line(error)
         raise ValueError(f"{path} is torn ({what:.120}): delete it and make it again with `{command}`") from error
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path} was not written by `amalia reference`: make it with `{command}`") from error

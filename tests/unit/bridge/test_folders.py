@@ -6,20 +6,20 @@ import os
 import pytest
 import torch
 
-from nemo_amalia.bridge.folders import appearing
 from nemo_amalia.bridge.tensor_files import TensorFolder, write_shards
+from nemo_amalia.utils.files import atomic_folder
 
 
 def test_a_folder_appears_when_it_is_done(tmp_path):
     out = tmp_path / "new" / "out"
-    with appearing(out) as partial:
+    with atomic_folder(out) as partial:
         (partial / "file").write_text("done")
         assert not out.exists()
     assert (out / "file").read_text() == "done" and os.listdir(out.parent) == ["out"]
 
 
 def test_nothing_is_left_of_a_failure(tmp_path):
-    with pytest.raises(RuntimeError), appearing(tmp_path / "out") as partial:
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "out") as partial:
         (partial / "file").write_text("half")
         raise RuntimeError
     assert os.listdir(tmp_path) == []
@@ -27,21 +27,21 @@ def test_nothing_is_left_of_a_failure(tmp_path):
 
 def test_an_empty_folder_may_be_given(tmp_path):
     (tmp_path / "out").mkdir()
-    with appearing(tmp_path / "out") as partial:
+    with atomic_folder(tmp_path / "out") as partial:
         (partial / "file").touch()
     assert os.listdir(tmp_path / "out") == ["file"]
 
 
 def test_a_folder_that_holds_something_is_refused(tmp_path):
     (tmp_path / "mine").touch()
-    with pytest.raises(ValueError, match="exists and is not empty"), appearing(tmp_path):
+    with pytest.raises(ValueError, match="exists and is not empty"), atomic_folder(tmp_path):
         pass
     assert os.listdir(tmp_path) == ["mine"]
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="cannot be written"), appearing(tmp_path / "file" / "out"):
+    with pytest.raises(ValueError, match="cannot be written"), atomic_folder(tmp_path / "file" / "out"):
         pass
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.cli import main
-from data_prep.config import CONF, names
+from data_prep.config import CONF, PIPELINES, names
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = {
@@ -21,7 +21,7 @@ PAGES = {
 def test_help_has_the_docstring_the_commands_the_settings_and_the_page(name, words, capsys):
     assert main([name, *words]) == 0
     said = capsys.readouterr().out
-    docstring = (ROOT / "data_prep" / name / "pipeline.py").read_text().removeprefix('"""').split('"""')[0]
+    docstring = (PIPELINES / name / "pipeline.py").read_text().removeprefix('"""').split('"""')[0]
     assert said.startswith(docstring.strip())
     assert f"amalia-data {name} run" in said and f"amalia-data {name} status" in said
     own = (CONF / f"{name}.yaml").read_text()

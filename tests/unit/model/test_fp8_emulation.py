@@ -126,7 +126,7 @@ def test_a_frozen_weight_passes_the_gradient_on(found):
 def models(cases):
     """Per case: the classes of linears by place, loss, and trained parameters without a gradient."""
     import torch.distributed as dist
-    from parity.tiny_model import build, make_batch, make_provider, run_step
+    from tiny_model import build, make_batch, make_provider, run_step
 
     from nemo_amalia.model.fp8_emulation import Fp8Emulation
 
@@ -183,7 +183,7 @@ def test_recomputing_changes_nothing(built):
 
 def refuse():
     import torch.distributed as dist
-    from parity.tiny_model import build, make_provider
+    from tiny_model import build, make_provider
 
     dist.init_process_group("gloo")
     try:
@@ -202,7 +202,7 @@ def split(sequence_parallel):
     import torch
     import torch.distributed as dist
     from megatron.core import parallel_state as ps
-    from parity.tiny_model import make_provider
+    from tiny_model import make_provider
 
     from nemo_amalia.model.fp8_emulation import (
         Fp8ColumnParallelLinear,

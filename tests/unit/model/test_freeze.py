@@ -13,7 +13,7 @@ def in_rank() -> dict:
     import torch.distributed as dist
     from megatron.bridge.training.config import OptimizerConfigOverrideProviderContext
     from megatron.core.optimizer import OptimizerConfig, _get_param_groups
-    from parity.tiny_model import make_provider
+    from tiny_model import make_provider
 
     from nemo_amalia.model import freeze
 

@@ -11,7 +11,7 @@ def silent_owners(connectors):
     """Per connector: modules that own trained parameters and are not called in a forward pass."""
     import torch.distributed as dist
     from megatron.core import parallel_state as ps
-    from parity.tiny_model import ConnectorConfig, build, make_batch, make_provider
+    from tiny_model import ConnectorConfig, build, make_batch, make_provider
 
     dist.init_process_group("gloo")
     found = {}

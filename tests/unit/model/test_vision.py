@@ -52,7 +52,7 @@ def siglip(attention: str):
 def compare_features() -> dict:
     import torch
     import torch.distributed as dist
-    from parity.tiny_model import make_provider
+    from tiny_model import make_provider
 
     dist.init_process_group("gloo")
     provider = make_provider()
@@ -99,7 +99,7 @@ def check_provider() -> dict:
     from megatron.bridge.training.config import ConfigContainer
     from megatron.bridge.utils.instantiate_utils import instantiate, register_allowed_target_prefix
     from megatron.bridge.utils.yaml_utils import safe_yaml_representers
-    from parity.tiny_model import ConnectorConfig, VisionConfig, make_provider
+    from tiny_model import ConnectorConfig, VisionConfig, make_provider
 
     register_allowed_target_prefix("nemo_amalia")
     before = make_provider(trainable=["connector"], connector=ConnectorConfig("qformer", num_queries=16, num_heads=4))

@@ -4,7 +4,6 @@ import collections
 import itertools
 import random
 import types
-from pathlib import Path
 
 import pytest
 from sandboxed import needs_sandbox
@@ -15,6 +14,7 @@ from data_prep.code.execution import Bounds, Executor, UnusableError, comparable
 from data_prep.code.mutations import mutants
 from data_prep.code.questions import LETTERS, listed, placed, turns
 from data_prep.code.recheck import MismatchError, Recheck, verify
+from data_prep.config import PIPELINES
 from data_prep.engine import Drop
 from data_prep.engine.steps import Run
 from data_prep.pipelines.pt_simple_code_outputs.formats import ask, choose_format
@@ -22,8 +22,7 @@ from data_prep.pipelines.pt_simple_code_outputs.snippets import check_snippet, c
 from data_prep.pipelines.sepic.trace import fault_of, recorded, think
 
 pytestmark = needs_sandbox
-ROOT = Path(__file__).resolve().parents[4]
-CODE = [ROOT / "data_prep" / name / "questions.yaml" for name in ("sepic", "pt_outputs_to_code", "simple_code_ocr")]
+CODE = [PIPELINES / name / "questions.yaml" for name in ("sepic", "pt_outputs_to_code", "simple_code_ocr")]
 
 
 @pytest.fixture(scope="module")

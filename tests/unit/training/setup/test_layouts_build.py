@@ -79,17 +79,20 @@ def stages(run):
 
 def overlaps(run):
     """What Bridge makes of the layout's overlap, without Transformer Engine and as if it were there."""
-    from nemo_amalia.training.setup import overlap
+    from nemo_amalia.training.setup import container
     from nemo_amalia.training.setup.container import data_parallel, optimizer, set_model
 
     found = {}
-    for overlap.HAVE_TE in (True, False):
-        provider, chosen, adam, ddp = nine_billion(), overlap.comm_overlap(run), optimizer(run), data_parallel(run)
+    for engine in (True, False):
+        provider, adam, ddp = nine_billion(), optimizer(run), data_parallel(run)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(container, "HAVE_TE", engine)
+            chosen = container.comm_overlap(run)
         set_model(run, provider)
         chosen.finalize()
         chosen.data_parallel_size = 16
         chosen.setup(provider, adam, ddp)
-        found[overlap.HAVE_TE] = dict(
+        found[engine] = dict(
             ddp=(ddp.use_distributed_optimizer, ddp.overlap_grad_reduce, ddp.overlap_param_gather),
             adam=(adam.use_distributed_optimizer, adam.overlap_param_gather), aligned=ddp.align_param_gather,
             p2p=(provider.overlap_p2p_comm, provider.batch_p2p_comm), tensor=provider.tp_comm_overlap,

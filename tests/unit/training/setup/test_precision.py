@@ -26,7 +26,7 @@ def land(files, words):
     from megatron.bridge.training.mixed_precision import MIXED_PRECISION_RECIPES, MixedPrecisionConfig
     from megatron.core.fp8_utils import get_fp8_align_size
     from megatron.core.transformer import TransformerConfig
-    from parity.tiny_model import make_provider
+    from tiny_model import make_provider
 
     from nemo_amalia.training.setup.container import data_parallel, optimizer, set_model
     from nemo_amalia.training.setup.precision import mixed_precision
