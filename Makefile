@@ -36,7 +36,7 @@ bench-gpu:
 check: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	$(TEST_ENV) $(PY) -m pytest tests/unit/test_imports.py tests/unit/test_tree.py
+	$(TEST_ENV) $(PY) -m pytest tests/unit/test_imports.py tests/unit/test_tree.py tests/unit/test_docs.py
 
 clean:
 	rm -rf runs/demo .pytest_cache .ruff_cache

@@ -17,7 +17,7 @@ from data_prep.models.routes import routes_from
 from data_prep.translation.guards import Pair, check
 from data_prep.translation.spans import mask, unmask
 
-SERVER = "import sys, time; sys.path.insert(0, 'tests/helpers'); from model_double import ModelDouble; "
+SERVER = "import sys, time; sys.path.insert(0, 'tests/helpers/data_prep'); from model_double import ModelDouble; "
 SERVER += "d = ModelDouble('olá'); d.start(); print(d.url, flush=True); time.sleep(3600)"
 PAIR = (
     "The tower in <image> at [0.1, 0.2, 0.3, 0.4] is 1,234.5 m tall and was built by Gustave Eiffel.\nA. yes\nB. no",

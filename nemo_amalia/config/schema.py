@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 MISSING = "???"  # OmegaConf's mark for a value that the user must give
 
 SCHEDULES = ("constant", "cosine")
-PACKING_ALGORITHMS = ("best_fit_decreasing", "balanced")  # of data/packing.py
-RECORDS = ("conversations", "preferences")  # what a stage's data may hold (data/encoding.py)
+PACKING_ALGORITHMS = ("best_fit_decreasing", "balanced")  # of data/packing/algorithms.py
+RECORDS = ("conversations", "preferences")  # what a stage's data may hold (data/encoding/encoders.py)
 RECOMPUTE = ("none", "selective", "full")
 MODULES = ("tower", "connector", "decoder")
 PREFERENCE_STAGE = "dpo"  # the stage.name that trains on pairs
@@ -28,7 +28,7 @@ class LearningRates:
 
 @dataclass
 class PreferenceConfig:
-    """The loss of a pair, with the names of NeMo RL and TRL (training/preference_loss.py has the formulas).
+    """The loss of a pair, with the names of NeMo RL and TRL (training/steps/preference_loss.py has the formulas).
 
     Pairs' mixed preference objective (MPO, arXiv 2411.10442) is preference + quality + sft.
     """
@@ -61,7 +61,7 @@ class StageConfig:
     packing: bool = True
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)  # read by stage dpo alone, as all below
     reference: str = "precomputed"  # of REFERENCES: a file of `amalia reference`, or a frozen second model
-    reference_file: str | None = None  # None: beside the data (reference_file of training/reference_file.py)
+    reference_file: str | None = None  # None: beside the data (reference_file of training/reference/file.py)
 
     @property
     def records(self) -> str:

@@ -21,7 +21,8 @@ from typing import Any
 
 from ports import free_ports
 
-ROOT = Path(__file__).resolve().parents[2]
+HELPERS = Path(__file__).resolve().parent
+ROOT = HELPERS.parents[1]
 RANK_ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "",
     "TORCHDYNAMO_DISABLE": "1",
@@ -34,7 +35,7 @@ def _server() -> multiprocessing.context.BaseContext:
     """The context whose server has Megatron loaded; the first call starts it when the first rank starts."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["preload"])
-    here = [str(ROOT), str(ROOT / "tests" / "helpers")]
+    here = [str(folder) for folder in (ROOT, HELPERS, HELPERS / "data", HELPERS / "data_prep")]
     os.environ.update(RANK_ENVIRONMENT)
     os.environ["PYTHONPATH"] = os.pathsep.join(here + [p for p in [os.environ.get("PYTHONPATH")] if p])
     return context

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from counted_pipeline import CountingServer
+from data_runs import PYTHONPATH, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 8
 
 
@@ -56,7 +56,7 @@ def test_nothing_outlives_a_kill(tmp_path, victims, records, workers):
         process = subprocess.Popen(
             [sys.executable, "-m", "data_prep.cli", *words, "records_per_chunk=16"],
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'helpers'}"},
+            env=os.environ | {"PYTHONPATH": PYTHONPATH},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,

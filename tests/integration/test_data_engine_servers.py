@@ -6,19 +6,18 @@ import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from asking_pipeline import words_of
+from data_runs import PYTHONPATH, ROOT
 from model_double import ModelDouble
 
-ROOT = Path(__file__).resolve().parents[2]
 RECORDS = 40
 RETRIED = r" +([\d,]+) retried \(refused ([\d,]+)\)"
 
 
 def command(action, *words, stdout=subprocess.PIPE):
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'helpers'}"}
+    environment = os.environ | {"PYTHONPATH": PYTHONPATH}
     line = [sys.executable, "-m", "data_prep.cli", "base_text", action, *words]
     return subprocess.Popen(line, cwd=ROOT, env=environment, text=True, stdout=stdout, stderr=subprocess.STDOUT)
 

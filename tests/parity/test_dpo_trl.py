@@ -1,14 +1,15 @@
 """Three optimiser steps of stage dpo against TRL's DPOTrainer, with the same weights and the same pairs, on the CPU.
 
 TRL tokenises, collates and trains; what its collator gave is cut into our packs of one pair, so both sides count the
-same tokens. (TRL also counts the newline after <|im_end|>; the product does not, in any stage: data/chat.py.) Both run
-AdamW with the same settings, one rate, and a clipping bound that is never reached. Losses, log-probabilities, gradient
-norms and rewards agree to 1e-5 relative, as the issue asks. A reward is beta times a difference of fp32 sums of some
--40 to -60, whose last digit is 4e-6: one near 0 has fewer digits, and may also differ by 1e-6 of beta times these
-sums. A flipped sign, a token too many or a mean for a sum moves it by 1e-2 and more.
+same tokens. (TRL also counts the newline after <|im_end|>; the product does not, in any stage:
+data/encoding/chat.py.) Both run AdamW with the same settings, one rate, and a clipping bound that is never reached.
+Losses, log-probabilities, gradient norms and rewards agree to 1e-5 relative, as the issue asks. A reward is beta
+times a difference of fp32 sums of some -40 to -60, whose last digit is 4e-6: one near 0 has fewer digits, and may
+also differ by 1e-6 of beta times these sums. A flipped sign, a token too many or a mean for a sum moves it by 1e-2
+and more.
 
-Adam's epsilon is 1e-4: its first step is the sign of a gradient that is larger, and with 1e-8 the sign of fp32's
-rounding where a true gradient is 0.
+Adam's epsilon is 1e-4: its first step is the sign of a gradient that is larger, and with 1e-8 the sign of
+fp32's rounding where a true gradient is 0.
 """
 
 import pytest

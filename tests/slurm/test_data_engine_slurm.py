@@ -7,10 +7,10 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 from counted_pipeline import CountingServer
+from data_runs import PYTHONPATH, ROOT
 from slurm_cluster import INSTALL, Cluster, missing
 
 pytestmark = [
@@ -18,14 +18,13 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
 ]
-ROOT = Path(__file__).resolve().parents[2]
 RECORDS = 120
 
 
 def amalia_data(cluster, folder, server, action, *more, check=True):
     words = ["base_text", action, "pipeline=counted_pipeline", f"+server='{server.url}'", f"limit={RECORDS}"]
     words += ["concurrency=2", "records_per_chunk=8", f"run_dir={folder}/run", f"out={folder}/out", *more]
-    environment = cluster.environment | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'helpers'}"}
+    environment = cluster.environment | {"PYTHONPATH": PYTHONPATH}
     command = [sys.executable, "-m", "data_prep.cli", *words]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert not check or done.returncode == 0, done.stdout + done.stderr

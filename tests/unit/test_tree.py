@@ -1,4 +1,4 @@
-"""What a newcomer may rely on: files of one thing, short functions, nothing of this machine in what is committed."""
+"""What a newcomer may rely on: small folders, short functions, nothing of this machine in what is committed."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-LONGEST_FILE, LONGEST_FUNCTION = 300, 60
+LONGEST_FUNCTION, MODULES_IN_A_FOLDER = 60, 24
 FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -18,16 +18,34 @@ def tracked(*patterns: str) -> list[Path]:
     return [ROOT / name for name in names if name and (ROOT / name).is_file()]
 
 
-def test_files_and_functions_stay_short():
+def test_functions_stay_short():
     long = []
     for path in tracked("nemo_amalia/*.py", "demo/*.py", "data_prep/*.py"):
-        text = path.read_text()
-        if text.count("\n") > LONGEST_FILE:
-            long.append(f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines")
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, FUNCTION) and node.end_lineno - node.lineno + 1 > LONGEST_FUNCTION:
                 long.append(f"{path.relative_to(ROOT)}: {node.name} has {node.end_lineno - node.lineno + 1} lines")
     assert not long, "\n".join(long)
+
+
+def test_folders_stay_small():
+    """A folder is one concern: where it has more modules, one of them is a folder that nobody made."""
+    modules = Counter(path.parent for path in tracked("*.py") if not path.name.startswith(("test_", "__init__")))
+    large = {str(folder.relative_to(ROOT)): n for folder, n in modules.items() if n > MODULES_IN_A_FOLDER}
+    assert not large
+
+
+def test_every_top_folder_has_a_short_readme():
+    folders = {path.relative_to(ROOT).parts[0] for path in tracked("*.py", "*.yaml", "*.sh") if path.parent != ROOT}
+    folders -= {".ci", "scripts", ".github"}
+    assert folders >= {"nemo_amalia", "data_prep", "demo", "conf", "tests", "slurm", "benchmarks"}
+    pages = [ROOT / name / "README.md" for name in sorted(folders)]
+    pages += [
+        path / "README.md" for path in sorted((ROOT / "nemo_amalia").iterdir()) if (path / "__init__.py").is_file()
+    ]
+    wrong = [
+        str(page.relative_to(ROOT)) for page in pages if not page.is_file() or len(page.read_text().split("\n")) > 16
+    ]
+    assert not wrong, f"no README.md, or one of more than 15 lines: {wrong}"
 
 
 def test_no_lock_file_registry_host_or_machine_path():

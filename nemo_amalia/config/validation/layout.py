@@ -1,7 +1,7 @@
 """Layouts that cannot run, by the run's own numbers; called by validate. Reads no files.
 
-What needs the checkpoint (heads, widths and layers over the layout) is in training/model_layout.py; whether the memory
-is enough is `amalia plan`'s to say (the ``checks`` of training/launch.py).
+What needs the checkpoint (heads, widths and layers over the layout) is in config/validation/model.py; whether there is
+enough memory is `amalia plan`'s to say (the ``checks`` of training/launch/train.py).
 """
 
 from __future__ import annotations

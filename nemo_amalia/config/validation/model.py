@@ -1,6 +1,6 @@
 """What a layout asks of the model's own sizes, which only its checkpoint knows. Imports no Megatron.
 
-The layout's own numbers are checked before (config/validate_layout.py), without the checkpoint.
+The layout's own numbers are checked before (config/validation/layout.py), without the checkpoint.
 """
 
 from __future__ import annotations

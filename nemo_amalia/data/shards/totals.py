@@ -1,7 +1,7 @@
 """What a folder of shards adds up to, written beside its index: `.nv-meta/amalia.json`.
 
 Nothing in it depends on a model: samples, turns, characters, images and how large they are. Image tokens follow from
-the sizes by data/image_geometry.py, whatever the tiles; text tokens are estimated from characters until `scan` has
+the sizes by data/images/geometry.py, whatever the tiles; text tokens are estimated from characters until `scan` has
 counted them with a tokenizer.
 """
 

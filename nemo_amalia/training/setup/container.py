@@ -55,7 +55,7 @@ def build_container(run: RunConfig, model: AmaliaVLModelProvider, assets: Path, 
         checkpoint=checkpoint(run),
         rng=RNGConfig(seed=run.seed),
         dist=DistributedInitConfig(distributed_backend=backend),
-        # Ours names the step and the samples (training/sft.py); the state machine's own check would come after it.
+        # Ours names the step and the samples (training/steps/sft.py); the state machine would check after it.
         rerun_state_machine=RerunStateMachineConfig(check_for_nan_in_loss=False),
         mixed_precision=mixed_precision(run),
         comm_overlap=comm_overlap(run),

@@ -1,15 +1,9 @@
-import sys
-from pathlib import Path
-
 import pytest
+from chatml import chatml_tokenizer
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from chatml import chatml_tokenizer  # noqa: E402
-
-from nemo_amalia.data.encoding.chat import ChatFormat  # noqa: E402
-from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to  # noqa: E402
-from nemo_amalia.data.loading.energon_stream import build_loader  # noqa: E402
+from nemo_amalia.data.encoding.chat import ChatFormat
+from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
+from nemo_amalia.data.loading.energon_stream import build_loader
 
 
 @pytest.fixture(scope="session")

@@ -56,10 +56,10 @@ def test_a_failed_write_leaves_nothing(samples, error, text, tmp_path):
 
 
 def test_folders_that_cannot_be_written(tmp_path, written):
-    with pytest.raises(ValueError, match="is not an empty folder"):
+    with pytest.raises(ValueError, match="exists and is not empty"):
         write_shards([conversation(0)], written.folder)
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="cannot write to"):
+    with pytest.raises(ValueError, match="cannot be written"):
         write_shards([conversation(0)], tmp_path / "file" / "out")
 
 

@@ -4,11 +4,13 @@ import os
 import subprocess
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
+PYTHONPATH = f"{ROOT}{os.pathsep}{HERE}"  # of a process that imports a pipeline of these helpers
 
 
 def start(words: list[str], log: Path) -> subprocess.Popen:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests' / 'helpers'}"}
+    environment = os.environ | {"PYTHONPATH": PYTHONPATH}
     with open(log, "ab") as file:
         return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=file, stderr=file, start_new_session=True)
 
