@@ -84,4 +84,7 @@ def test_every_target_is_there(loaded):
 def test_model_and_data_set_are_read_back(loaded):
     for name, (_, values, rest) in loaded.items():
         assert values == (4, 128, "mlp")
-        assert rest == (["AmaliaDatasetProvider", "ModuleLearningRates"] if name.endswith("trained") else [])
+        trained = name.endswith("trained")
+        assert rest == (
+            ["AmaliaDatasetProvider", "ModuleLearningRates"] if trained else ["OptimizerConfigOverrideProvider"]
+        )
