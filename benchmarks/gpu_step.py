@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.gpu_packs import FULL, PACKS, rows_of, write_architecture
 from benchmarks.measure import table
+from nemo_amalia.utils.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = 3  # of the decoder: what an 80 GB card holds without recomputation, by the plan
@@ -58,10 +59,10 @@ def command(gpus: int, words: list[str]) -> list[str]:
 
 
 def steps_of(run_dir: Path) -> list[dict]:
-    """A run's metrics without its first steps. Raises ValueError where none are left."""
+    """A run's metrics without its first steps. Raises ConfigError where none are left."""
     steps = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()][WARM_UP:]
     if not steps:
-        raise ValueError(f"{run_dir}/metrics.jsonl has only the {WARM_UP} steps that are left out: raise --steps")
+        raise ConfigError(f"{run_dir}/metrics.jsonl has only the {WARM_UP} steps that are left out: raise --steps")
     return steps
 
 

@@ -7,6 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
+from nemo_amalia.utils.errors import FAILED, INTERRUPTED, USER_ERROR, ConfigError, ReportedError, UserError
 from nemo_amalia.utils.text import one_line
 
 HELP = """Makes the data sets of the paper's section 5.1 (docs/data_prep.md).
@@ -53,14 +54,14 @@ def main(argv: list[str] | None = None) -> int:
             print(usage(words[0]), end="")
             return 0
         if len(words) < 2 or words[1] not in ("run", "status"):
-            raise ValueError(_what_is_meant(*words[:2]))
+            raise ConfigError(_what_is_meant(*words[:2]))
         return (run if words[1] == "run" else status)(words[0], words[2:])
-    except ValueError as error:
-        return _failed(error, 2)
-    except RuntimeError as error:  # a step's: its traceback is in run_dir/errors
-        return _failed(error, 1)
+    except UserError as error:
+        return _failed(error, USER_ERROR)
+    except ReportedError as error:  # of a pipeline's own code: its traceback is in run_dir/errors
+        return _failed(error, FAILED)
     except KeyboardInterrupt:
-        return _failed("interrupted; the same command goes on from here", 130)
+        return _failed("interrupted; the same command goes on from here", INTERRUPTED)
 
 
 def _what_is_meant(word: str, what: str = "") -> str:
@@ -116,7 +117,7 @@ def run_pipeline(conf) -> int:
             return 0
         try:
             run_local(conf, stages, commit, _say)
-        except (ValueError, RuntimeError):
+        except (UserError, ReportedError):
             folder.forget_unplanned()
             raise
     else:
@@ -135,7 +136,7 @@ def status(name: str, overrides: list[str]) -> int:
     conf = compose_unchecked(name, overrides)
     begun = RunFolder(conf).run()
     if begun["name"] != name:
-        raise ValueError(
+        raise ConfigError(
             f"the run in {conf.run_dir} is of {begun['name']}: write `amalia-data {begun['name']} status`, or name "
             "another run_dir"
         )

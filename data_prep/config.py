@@ -11,6 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from nemo_amalia.utils.errors import ConfigError
+
 # Beside the package: an editable install is the only one that finds conf/ (as nemo_amalia/config/compose.py).
 CONF = Path(__file__).resolve().parents[1] / "conf" / "data_prep"
 PIPELINES = Path(__file__).resolve().parent / "pipelines"
@@ -22,7 +24,7 @@ def names() -> list[str]:
 
 
 def compose(name: str, overrides: list[str]) -> Any:
-    """A DictConfig. Raises ValueError, in one line, on a name, key or choice that is not there, or has no value."""
+    """A DictConfig. Raises ConfigError, in one line, on a name, key or choice that is not there, or has no value."""
     from omegaconf import OmegaConf
 
     return checked(compose_unchecked(name, overrides), OmegaConf)
@@ -33,10 +35,10 @@ def compose_unchecked(name: str, overrides: list[str]) -> Any:
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names())}"
-        raise ValueError(f"no data set is called {name!r}: {hint}")
+        raise ConfigError(f"no data set is called {name!r}: {hint}")
     for word in overrides:
         if "=" not in word:
-            raise ValueError(f"{word!r} is not an override: write key=value, as in seed=1 or executor=slurm")
+            raise ConfigError(f"{word!r} is not an override: write key=value, as in seed=1 or executor=slurm")
     return _composed(name, overrides)
 
 
@@ -50,31 +52,33 @@ def _composed(name: str, overrides: list[str]) -> Any:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return hydra_compose(name, overrides=overrides)
     except HydraException as error:
-        raise ValueError(hydra_error_text(error, f"conf/data_prep/{name}.yaml", lambda: _composed(name, []))) from error
+        raise ConfigError(
+            hydra_error_text(error, f"conf/data_prep/{name}.yaml", lambda: _composed(name, []))
+        ) from error
 
 
 def checked(conf: Any, library: Any) -> Any:
-    """The configuration, once the engine's own values make sense. Raises ValueError naming the first that does not."""
+    """The configuration, once the engine's own values make sense. Raises ConfigError naming the first that does not."""
     demand(library.missing_keys(conf))
     least = {"records_per_chunk": 1, "samples_per_shard": 1, "concurrency": 1, "limit": 0, "seed": 0}
     for name, smallest in {**least, "executor.workers": 1, "executor.tasks": 0}.items():
         value = library.select(conf, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < smallest:
-            raise ValueError(f"{name}={value}: expected a whole number of at least {smallest}")
+            raise ConfigError(f"{name}={value}: expected a whole number of at least {smallest}")
     if not isinstance(conf.max_model_errors, int | float) or not 0 <= conf.max_model_errors <= 1:
-        raise ValueError(f"max_model_errors={conf.max_model_errors}: expected a share, 0 to 1")
+        raise ConfigError(f"max_model_errors={conf.max_model_errors}: expected a share, 0 to 1")
     return conf
 
 
 def demand(missing: Iterable[str]) -> None:
-    """Raises ValueError where a key has no value."""
+    """Raises ConfigError where a key has no value."""
     if missing := sorted(missing):
-        raise ValueError(f"no value for {', '.join(missing)}: add {missing[0]}=... to the command")
+        raise ConfigError(f"no value for {', '.join(missing)}: add {missing[0]}=... to the command")
 
 
 def fill(conf: Any, overrides: list[str], settings: Mapping[str, Any]) -> None:
     """Gives `conf` a run's own settings (dotted name -> value), but for what the command line says; how it is executed
-    may stay without a value. Raises ValueError where another key does.
+    may stay without a value. Raises ConfigError where another key does.
     """
     from omegaconf import OmegaConf
 
@@ -119,12 +123,12 @@ def _dotted(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 @cache
 def settings(name: str) -> dict[str, Any]:
-    """The content of conf/data_prep/NAME.yaml as lists and dicts. Raises ValueError naming the files there are."""
+    """The content of conf/data_prep/NAME.yaml as lists and dicts. Raises ConfigError naming the files there are."""
     import yaml
 
     path = CONF / f"{name}.yaml"
     if not path.is_file():
-        raise ValueError(
+        raise ConfigError(
             f"no conf/data_prep/{name}.yaml: there are {', '.join(sorted(p.stem for p in CONF.glob('*.yaml')))}"
         )
     return yaml.safe_load(path.read_text(encoding="utf-8"))

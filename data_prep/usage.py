@@ -16,7 +16,7 @@ COMMANDS = """  amalia-data {name} run [key=value ...]      from source to shard
 
 
 def usage(name: str) -> str:
-    """The text. Raises ValueError for a data set that is not there. Imports no pipeline: that takes seconds."""
+    """The text. Raises ConfigError for a data set that is not there. Imports no pipeline: that takes seconds."""
     if name not in names():
         compose(name, [])  # its error names the nearest one
     own = (CONF / f"{name}.yaml").read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from data_prep.config import hydra_error_text
 from data_prep.variety_settings import variety_filter, variety_settings
+from nemo_amalia.utils.errors import ConfigError
 from nemo_amalia.utils.text import one_line
 from nemo_amalia.variety.classifier import Decision, VarietyFilter
 from nemo_amalia.variety.evidence import BRAZILIAN, Verdict
@@ -23,7 +24,7 @@ def main(words: list[str]) -> int:
     options = _parser().parse_intermixed_args(words)
     file, overrides = _file_of(options.words)
     if options.field is not None and not file.endswith(".jsonl"):
-        raise ValueError(
+        raise ConfigError(
             f"--field {options.field}: {file} is read as text, one a line; leave --field out, or give .jsonl"
         )
     field = "text" if options.field is None else options.field
@@ -52,11 +53,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _file_of(words: list[str]) -> tuple[str, list[str]]:
-    """(file, settings), in any order. Raises ValueError where there is not one file."""
+    """(file, settings), in any order. Raises ConfigError where there is not one file."""
     files = [word for word in words if "=" not in word or Path(word).is_file()]
     if len(files) != 1:
         seen = f"{len(files)} files ({', '.join(files)})" if files else "no file"
-        raise ValueError(f"{seen}: write `amalia-data variety FILE [key=value ...]`, one FILE; - is the standard input")
+        raise ConfigError(
+            f"{seen}: write `amalia-data variety FILE [key=value ...]`, one FILE; - is the standard input"
+        )
     return files[0], [word for word in words if word not in files]
 
 
@@ -71,22 +74,22 @@ def _filter(overrides: list[str]) -> VarietyFilter:
         given = OmegaConf.from_dotlist(overrides)
         merged = OmegaConf.merge(conf, given)
     except OmegaConfBaseException as error:
-        raise ValueError(hydra_error_text(error, "conf/data_prep/variety.yaml", lambda: conf)) from None
+        raise ConfigError(hydra_error_text(error, "conf/data_prep/variety.yaml", lambda: conf)) from None
     except yaml.YAMLError as error:
-        raise ValueError(f"{' '.join(overrides)}: {one_line(error)}; expected key=value") from None
+        raise ConfigError(f"{' '.join(overrides)}: {one_line(error)}; expected key=value") from None
     _check_kinds(OmegaConf.to_container(conf), OmegaConf.to_container(given))
     return variety_filter(merged)
 
 
 def _check_kinds(defaults: dict[str, Any], given: dict[str, Any], prefix: str = "") -> None:
-    """Raises ValueError for a value of another kind than the default's: text for a number, a value for a section."""
+    """Raises ConfigError for a value of another kind than the default's: text for a number, a value for a section."""
     kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text", dict: "settings below it"}
     for key, value in given.items():
         kind = type(defaults[key])
         if kind is dict and isinstance(value, dict):
             _check_kinds(defaults[key], value, f"{prefix}{key}.")
         elif kind in kinds and type(value) is not kind and not (kind is float and type(value) is int):
-            raise ValueError(f"{prefix}{key}={value}: expected {kinds[kind]}, as in conf/data_prep/variety.yaml")
+            raise ConfigError(f"{prefix}{key}={value}: expected {kinds[kind]}, as in conf/data_prep/variety.yaml")
 
 
 def decisions(file: str, field: str, keeps: VarietyFilter) -> Iterator[tuple[int, str, Decision]]:
@@ -107,7 +110,7 @@ def _decided(batch: list[tuple[int, str]], keeps: VarietyFilter) -> Iterator[tup
 
 def _texts(file: str, field: str) -> Iterator[tuple[int, str]]:
     if file != "-" and not Path(file).is_file():
-        raise ValueError(f"{file} is no file: give a text file, a .jsonl file, or - for the standard input")
+        raise ConfigError(f"{file} is no file: give a text file, a .jsonl file, or - for the standard input")
     source = sys.stdin if file == "-" else open(file, encoding="utf-8")
     with source:
         for number, line in enumerate(_decoded(source, file), 1):
@@ -120,16 +123,16 @@ def _decoded(source: TextIO, file: str) -> Iterator[str]:
     try:
         yield from source
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 ({error}): convert it, as in iconv -f latin1 -t utf-8") from None
+        raise ConfigError(f"{file} is not UTF-8 ({error}): convert it, as in iconv -f latin1 -t utf-8") from None
 
 
 def _field(file: str, number: int, line: str, field: str) -> str:
     try:
         value = json.loads(line)[field]
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{file} line {number} is no JSON object with {field!r}: use --field KEY") from None
+        raise ConfigError(f"{file} line {number} is no JSON object with {field!r}: use --field KEY") from None
     if not isinstance(value, str):
-        raise ValueError(f"{file} line {number}: {field!r} is {type(value).__name__}, expected text: use --field KEY")
+        raise ConfigError(f"{file} line {number}: {field!r} is {type(value).__name__}, expected text: use --field KEY")
     return value
 
 

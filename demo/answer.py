@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from demo import score, variety
+from nemo_amalia.utils.errors import DataError, UserError
 
 MAX_NEW_TOKENS = 24  # the longest expected answer has 19, and its end
 BATCH = 50  # also how often progress is said
@@ -30,12 +31,12 @@ def load_model(folder: Path):
     from transformers.utils import logging
 
     if not (Path(folder) / "config.json").is_file():
-        raise ValueError(f"{folder} holds no config.json: give a folder that `amalia export` or import made")
+        raise DataError(f"{folder} holds no config.json: give a folder that `amalia export` or import made")
     logging.disable_progress_bar()
     processor = AutoProcessor.from_pretrained(folder)
     processor.tokenizer.padding_side = "left"  # generation goes on from the last column
     if processor.tokenizer.convert_tokens_to_ids(_END) in (None, processor.tokenizer.unk_token_id):
-        raise ValueError(f"the vocabulary of {folder} lacks {_END}, where an answer ends: it is not ChatML")
+        raise DataError(f"the vocabulary of {folder} lacks {_END}, where an answer ends: it is not ChatML")
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype="float32").eval()
     return model, processor
 
@@ -115,7 +116,7 @@ def write_answers(samples: list[dict], predictions: list[str], out: Path) -> lis
             records.append(record)
         out.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
     except OSError as error:
-        raise ValueError(f"cannot write {out}: {error.strerror}: choose a folder that can be written") from error
+        raise DataError(f"cannot write {out}: {error.strerror}: choose a folder that can be written") from error
     return records
 
 
@@ -132,7 +133,7 @@ def run(
     from demo.scenes.samples import drawing_questions, eval_samples
 
     if n < 1:
-        raise ValueError(f"--samples is {n}, expected at least 1")
+        raise DataError(f"--samples is {n}, expected at least 1")
     model, processor = load_model(model_dir)
     say(f"[answers] {n + drawings} held-out questions to {model_dir}")
     samples = [*eval_samples(n, seed), *drawing_questions(drawings, seed)]
@@ -157,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)  # so small a model gains nothing from more, and loses ten-fold where cores are shared
     try:
         run(args.model, args.samples, args.seed, args.out, args.drawings, say=lambda line: print(line, flush=True))
-    except ValueError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -9,6 +9,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo_amalia.utils.errors import DataError
+from nemo_amalia.utils.files import read_json
+
 #: folder of the stage -> its name in the report.
 STAGES = {"alignment": "stage 1 · connector", "sft": "stage 2 · everything", "dpo": "stage 3 · preferences"}
 METRICS = ("step", "loss", "seconds", "tokens_per_second", "pack_fill", "samples", "tokens", "image_tokens", "tiles")
@@ -59,19 +62,19 @@ def read_lines(path: Path, required: tuple[str, ...]) -> list[dict]:
         ValueError: the file is missing or empty, a line is no JSON object, or a field is missing.
     """
     if not path.is_file():
-        raise ValueError(f"{path} is missing: run `make demo` to its end, or give another --run folder")
+        raise DataError(f"{path} is missing: run `make demo` to its end, or give another --run folder")
     records = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}, is not JSON ({error.msg}): it is torn, run again") from error
+            raise DataError(f"{path}, line {number}, is not JSON ({error.msg}): it is torn, run again") from error
         absent = [name for name in required if not isinstance(record, dict) or name not in record]
         if absent:
-            raise ValueError(f"{path}, line {number}, lacks {', '.join(absent)}: write it with this version")
+            raise DataError(f"{path}, line {number}, lacks {', '.join(absent)}: write it with this version")
         records.append(record)
     if not records:
-        raise ValueError(f"{path} is empty, expected one line a step or a question: run `make demo` to its end")
+        raise DataError(f"{path} is empty, expected one line a step or a question: run `make demo` to its end")
     return records
 
 
@@ -90,20 +93,20 @@ def read_run(folder: Path) -> RunInputs:
     asked = [[(r["key"], r["question"], r["answer"]) for r in records] for records in answers]
     other = next((when for when, mine in zip(ANSWERS, asked, strict=True) if mine != asked[-1]), None)
     if other is not None:
-        raise ValueError(
+        raise DataError(
             f"answers_{other}.jsonl ({len(asked[ANSWERS.index(other)])} lines) and answers_after.jsonl ({len(after)}) "
             f"of {folder} are not of the same questions in the same order: ask with one --samples, --drawings, --seed"
         )
     absent = [record["image"] for record in after if not (folder / record["image"]).is_file()]
     if absent:
-        raise ValueError(f"{folder / absent[0]} is missing ({len(absent)} pictures in all): run demo.answer again")
+        raise DataError(f"{folder / absent[0]} is missing ({len(absent)} pictures in all): run demo.answer again")
     path = folder / "facts.json"
     if not path.is_file():
-        raise ValueError(f"{path} is missing: run `make demo` to its end, or give another --run folder")
+        raise DataError(f"{path} is missing: run `make demo` to its end, or give another --run folder")
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not JSON ({error.msg}): run `make demo` again") from error
+        raise DataError(f"{path} is not JSON ({error.msg}): run `make demo` again") from error
     if not isinstance(facts, dict):
-        raise ValueError(f"{path} holds a {type(facts).__name__}, expected an object: run `make demo` again")
+        raise DataError(f"{path} holds a {type(facts).__name__}, expected an object: run `make demo` again")
     return RunInputs(folder, stages, before, sft, after, facts)

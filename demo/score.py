@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import sqrt
 
+from nemo_amalia.utils.errors import DataError
+
 SCENES = "cenas"
 _FINAL = " \t\r\n.,;:!?…"
 _Z95 = 1.959964  # two-sided 95 % of the normal distribution
@@ -50,7 +52,7 @@ def is_correct(prediction: str, answer: str) -> bool:
     """
     expected = normalise(answer)
     if not expected:
-        raise ValueError(f"the answer {answer!r} holds no word to compare with: correct the sample")
+        raise DataError(f"the answer {answer!r} holds no word to compare with: correct the sample")
     return normalise(prediction) == expected
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from nemo_amalia.utils.errors import USER_ERROR, EnvironmentProblem, UserError
 from nemo_amalia.utils.text import one_line
 
 HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
@@ -130,22 +131,22 @@ def megatron_loaded(log: Path):
 
 
 def log_beside(out: Path) -> Path:
-    """runs/x/base -> runs/x/base.log. Raises ValueError where that cannot be written."""
+    """runs/x/base -> runs/x/base.log. Raises EnvironmentProblem where that cannot be written."""
     log = out.with_name(out.name + ".log")
     try:
         log.parent.mkdir(parents=True, exist_ok=True)
         log.touch()
     except OSError as error:
-        raise ValueError(f"--out {out} cannot be written ({error.strerror}): choose another folder") from error
+        raise EnvironmentProblem(f"--out {out} cannot be written ({error.strerror}): choose another folder") from error
     return log
 
 
 def run_import(arguments: argparse.Namespace) -> int:
     """amalia import."""
     if (arguments.hf is None) == (arguments.vision is None and arguments.llm is None):
-        raise ValueError("amalia import takes either --hf DIR, or --vision DIR and --llm DIR")
+        raise EnvironmentProblem("amalia import takes either --hf DIR, or --vision DIR and --llm DIR")
     if arguments.hf is None and (arguments.vision is None or arguments.llm is None):
-        raise ValueError("--vision and --llm go together: one gives the tower, the other the decoder")
+        raise EnvironmentProblem("--vision and --llm go together: one gives the tower, the other the decoder")
     from nemo_amalia.bridge.folders import check_hf_folder
 
     for option, holds in (("hf", "a LLaVA-NeXT model"), ("vision", "a SigLIP model"), ("llm", "a Llama model")):
@@ -286,14 +287,14 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry of the ``amalia`` command. Errors a user can mend are one line on stderr and exit code 2."""
+    """Entry of the ``amalia`` command. A UserError is one line on stderr and exit code 2."""
     words = sys.argv[1:] if argv is None else argv
     try:
         arguments = parser(with_data=words[:1] == ["data"]).parse_args(words)
         return COMMANDS[arguments.command](arguments)
-    except ValueError as error:
+    except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
+        return USER_ERROR
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from data_prep.sandbox.pool import Limits, Outcome, Sandbox
+from nemo_amalia.utils.errors import DataError
 
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]{6,}")
 UNPRINTABLE = re.compile(r"[^\n\t -~\u00a0-\u024f\u2010-\u2026\u20ac\u0391-\u03c9]")
@@ -48,12 +49,12 @@ def printed(invocation: str) -> str:
 class Executor:
     """Runs programs and keeps those whose output is an answer. May be called from several threads.
 
-    limits: fields of sandbox.Limits. Raises ValueError on an unknown one.
+    limits: fields of sandbox.Limits. Raises DataError on an unknown one.
     """
 
     def __init__(self, workers: int, limits: Mapping[str, Any], bounds: Bounds) -> None:
         if unknown := set(limits) - {field.name for field in fields(Limits)}:
-            raise ValueError(
+            raise DataError(
                 f"sandbox limits {sorted(unknown)} are unknown: there are {[f.name for f in fields(Limits)]}"
             )
         self._pools = [Sandbox(workers, Limits(**limits), hash_seed) for hash_seed in (0, 1)]

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from nemo_amalia.utils.errors import DataError
+
 UNKNOWN = "unknown"
 LEFT_OUT = ("test", "idlelib", "lib2to3", "site-packages", "__pycache__", "turtledemo", "ensurepip", "encodings")
 
@@ -34,13 +36,13 @@ def codesearchnet(
     """The functions of CodeSearchNet's .jsonl or .jsonl.gz files, in order, of the given programming languages.
 
     licences: lines of `owner/name<tab>SPDX identifier`; CodeSearchNet keeps its own in a pickle, which is not read.
-    A row's own "licence" or "license" comes first; without either it is "unknown". Raises ValueError on a missing file
+    A row's own "licence" or "license" comes first; without either it is "unknown". Raises DataError on a missing file
     and on a line that is no such record, naming both.
     """
     known, wanted = _licences(licences) if licences else {}, set(languages)
     for file in map(Path, files):
         if not file.is_file():
-            raise ValueError(f"no file {file}: give CodeSearchNet's .jsonl.gz files (python/final/jsonl/train/*.gz)")
+            raise DataError(f"no file {file}: give CodeSearchNet's .jsonl.gz files (python/final/jsonl/train/*.gz)")
         with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else open(file, encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 record = _row(line, f"line {number} of {file}")
@@ -62,20 +64,20 @@ def _row(line: str, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{where} is no JSON ({error}): give CodeSearchNet's own files") from error
+        raise DataError(f"{where} is no JSON ({error}): give CodeSearchNet's own files") from error
     if not isinstance(record, dict) or not all(
         isinstance(record.get(field), str) for field in ("original_string", "language")
     ):
-        raise ValueError(f"{where} has no original_string and language: give CodeSearchNet's .jsonl.gz files")
+        raise DataError(f"{where} has no original_string and language: give CodeSearchNet's .jsonl.gz files")
     return record
 
 
 def _licences(file: str | Path) -> dict[str, str]:
     if not Path(file).is_file():
-        raise ValueError(f"no file {file}: give lines of `owner/name<tab>SPDX identifier`, or leave licences out")
+        raise DataError(f"no file {file}: give lines of `owner/name<tab>SPDX identifier`, or leave licences out")
     rows = [line.split("\t") for line in Path(file).read_text(encoding="utf-8").splitlines() if line.strip()]
     if wrong := [row for row in rows if len(row) != 2]:
-        raise ValueError(f"{file} holds the line {wrong[0]}: expected `owner/name<tab>SPDX identifier`")
+        raise DataError(f"{file} holds the line {wrong[0]}: expected `owner/name<tab>SPDX identifier`")
     return {repo.strip(): licence.strip() for repo, licence in rows}
 
 

@@ -12,6 +12,7 @@ import tokenize
 from collections.abc import Iterator
 
 from data_prep.code.filters import parse
+from nemo_amalia.utils.errors import DataError
 
 SWAPS = {
     "+": ("-",), "-": ("+",), "*": ("+", "**"), "/": ("//",), "//": ("/", "%"), "%": ("//",), "**": ("*",),
@@ -30,7 +31,7 @@ SWAPS = {
 def mutants(code: str, rng: random.Random) -> Iterator[str]:
     """Programs of one other token each, all different, all of correct syntax, in a random order.
 
-    Raises ValueError on code that does not tokenise.
+    Raises DataError on code that does not tokenise.
     """
     lines = code.splitlines(keepends=True)
     changes = [(token, new) for token in _tokens(code) for new in _others(token)]
@@ -50,7 +51,7 @@ def _tokens(code: str) -> list[tokenize.TokenInfo]:
     try:
         tokens = list(tokenize.generate_tokens(io.StringIO(code).readline))
     except (tokenize.TokenError, SyntaxError) as error:
-        raise ValueError(f"the code does not tokenise ({error}): give correct Python") from error
+        raise DataError(f"the code does not tokenise ({error}): give correct Python") from error
     return [t for t in tokens if t.type in (tokenize.OP, tokenize.NAME, tokenize.NUMBER) and t.start[0] == t.end[0]]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from data_prep.engine import Drop, Sample
 from data_prep.sandbox.pool import Limits, Sandbox
+from nemo_amalia.utils.errors import DataError
 
 BLOCK = re.compile(r"^(`{3,})[\w+]*\n(.*?)\n?^\1$", re.DOTALL | re.MULTILINE)
 LETTER_BLOCK = re.compile(r"^([A-D])\)\n(`{3,})\w*\n(.*?)\n?^\2$", re.DOTALL | re.MULTILINE)
@@ -88,7 +89,7 @@ def verify(kind: str, question: str, answer: str, program: str, output: Callable
         if len(outputs) != 4 or len(set(outputs.values())) != 4 or chosen[:1] != right or len(right) != 1:
             raise MismatchError(f"{chosen} chosen, {right} right, of {len(outputs)} options")
     else:
-        raise ValueError(f"unknown kind {kind!r}: expected direct, yes_no, choose_output or choose_code")
+        raise DataError(f"unknown kind {kind!r}: expected direct, yes_no, choose_output or choose_code")
 
 
 def _equal(given: str, truth: str) -> None:

@@ -15,13 +15,15 @@ from pathlib import Path
 
 import yaml
 
+from nemo_amalia.utils.errors import DataError
+
 LANGUAGES = ("pt-PT", "en")
 
 
 class Wording:
     """The templates of one data set.
 
-    file: a YAML file as above. Raises ValueError on a kind that lacks a language, or whose templates of both languages
+    file: a YAML file as above. Raises DataError on a kind that lacks a language, or whose templates of both languages
     do not take the same values.
     """
 
@@ -29,10 +31,10 @@ class Wording:
         self._kinds: Mapping[str, Mapping[str, list[str]]] = yaml.safe_load(file.read_text(encoding="utf-8"))
         for kind, languages in self._kinds.items():
             if set(languages) != set(LANGUAGES) or not all(languages.values()):
-                raise ValueError(f"{file}: {kind} has templates in {sorted(languages)}; expected some in {LANGUAGES}")
+                raise DataError(f"{file}: {kind} has templates in {sorted(languages)}; expected some in {LANGUAGES}")
             taken = {frozenset(_fields(text)) for texts in languages.values() for text in texts}
             if len(taken) > 1:
-                raise ValueError(f"{file}: the templates of {kind} take different values: {[sorted(t) for t in taken]}")
+                raise DataError(f"{file}: the templates of {kind} take different values: {[sorted(t) for t in taken]}")
 
     def draw(self, rng: random.Random, kind: str, language: str, **values: str) -> str:
         """One template of `kind`, filled. Values are put in as they are: braces in them mean nothing."""

@@ -21,7 +21,8 @@ from data_prep.engine.phases import Finish, Make, Phase, Plan
 from data_prep.engine.pool import pool_watched
 from data_prep.engine.progress import Progress
 from data_prep.engine.steps import Stage
-from nemo_amalia.utils.files import write_json
+from nemo_amalia.utils.errors import DataError
+from nemo_amalia.utils.files import read_json, write_json
 
 # A task that a signal ended (the node's memory, an administrator's kill) goes back to the queue; one that ended with an
 # error of its own does not: it would end the same way.
@@ -61,13 +62,13 @@ def run_local(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], 
 
 
 def submit_slurm(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], None]) -> list[str]:
-    """Submits all phases, each depending on the one before; gives the job ids. Raises ValueError where jobs of this run
+    """Submits all phases, each depending on the one before; gives the job ids. Raises DataError where jobs of this run
     have not ended, and where Slurm refuses one.
     """
     folder, settings = RunFolder(conf), conf.executor
     jobs_file = folder.path / "slurm_jobs.json"
     if jobs_file.is_file() and (left := _unfinished(jobs_file)):
-        raise ValueError(f"jobs {', '.join(left)} of this run have not ended: wait for them, or `scancel` them first")
+        raise DataError(f"jobs {', '.join(left)} of this run have not ended: wait for them, or `scancel` them first")
     last = None
     executors = []
     for phase, tasks in phases(conf, stages, commit, 0, quiet=False):
@@ -92,9 +93,7 @@ def submit_slurm(conf: Any, stages: list[Stage], commit: str, say: Callable[[str
     try:
         last.run()
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
-        raise ValueError(
-            f"Slurm did not take the job ({error}): look at executor.partition, time and sbatch"
-        ) from error
+        raise DataError(f"Slurm did not take the job ({error}): look at executor.partition, time and sbatch") from error
     jobs = [str(executor.job_id) for executor in executors]
     write_json(jobs_file, {"jobs": jobs})
     say(f"{len(jobs)} jobs submitted, each after the one before: {', '.join(jobs)}")
@@ -102,9 +101,8 @@ def submit_slurm(conf: Any, stages: list[Stage], commit: str, say: Callable[[str
 
 
 def _unfinished(jobs_file: Path) -> list[str]:
-    import json
 
-    jobs = json.loads(jobs_file.read_text())["jobs"]
+    jobs = read_json(jobs_file)["jobs"]
     words = ["squeue", "-h", "-o", "%F", "-j", ",".join(jobs)]
     seen = subprocess.run(
         words, capture_output=True, text=True

@@ -16,20 +16,21 @@ from data_prep.engine.journal import SealedJournal
 from data_prep.engine.ledger import Ledger, named
 from data_prep.engine.outputs import provenance_of, shard_sample
 from data_prep.engine.steps import Stage
-from nemo_amalia.utils.files import write_json
+from nemo_amalia.utils.errors import DataError, UserError
+from nemo_amalia.utils.files import read_json, write_json
 
 RUN_FILE = "data_prep.json"  # in the folder of shards: which run made it, and its counts
 
 
 def check_stage(stage: Stage, folder: StageFolder, records_per_chunk: int) -> Ledger:
-    """The sums of a stage, counted anew from its journals. Raises ValueError where they do not add up: a chunk that is
+    """The sums of a stage, counted anew from its journals. Raises DataError where they do not add up: a chunk that is
     not done, a record or sample that is not there, a step that lost one, a summary that says otherwise.
     """
     plan = folder.read_plan()
     total = Ledger.of([step.name for step in stage.steps])
     for chunk in range(-(-plan["records"] // records_per_chunk)):
         if not folder.summary(chunk).is_file():
-            raise ValueError(f"chunk {chunk} of stage {stage.name} is not done: run the same command again")
+            raise DataError(f"chunk {chunk} of stage {stage.name} is not done: run the same command again")
         first = chunk * records_per_chunk
         expected = range(first, min(first + records_per_chunk, plan["records"]))
         ledger = Ledger.of([step.name for step in stage.steps])
@@ -37,14 +38,14 @@ def check_stage(stage: Stage, folder: StageFolder, records_per_chunk: int) -> Le
             for number, stored, items in journal.records(blobs=False):
                 one = Ledger.from_json(stored["ledger"])
                 if number not in expected or one.samples != len(items):
-                    raise ValueError(
+                    raise DataError(
                         f"{folder.journal(chunk)}: record {number} has {len(items)} samples and counts {one.samples}, "
                         f"of records {expected.start} to {expected.stop - 1}: the file was changed; begin a new run"
                     )
                 ledger.add(one)
         ledger.check(f"{stage.name}, chunk {chunk}", len(expected))
         if ledger.records != (said := chunk_ledger(folder, chunk)).records or ledger.samples != said.samples:
-            raise ValueError(
+            raise DataError(
                 f"chunk {chunk} of stage {stage.name}: {said.records} records and {said.samples} samples were done, "
                 f"{ledger.records} and {ledger.samples} are there: files of two runs are mixed; begin a new run"
             )
@@ -57,7 +58,7 @@ def finish(conf: Any, stages: list[Stage]) -> dict[str, Any]:
     """Checks all counts and writes the shards to conf.out; gives the report. The shards are there whole or not at all,
     and a run that was finished gives its report again.
 
-    Raises ValueError where counts do not add up, where no sample came out, or where conf.out holds something else.
+    Raises DataError where counts do not add up, where no sample came out, or where conf.out holds something else.
     """
     folder = RunFolder(conf)
     run = folder.run()
@@ -89,40 +90,40 @@ def list_dropped(folder: RunFolder, stages: list[Stage]) -> None:
     write_lines(folder.path / "dropped.jsonl", _drops(folder, stages))
 
 
-def nothing_came_out(folder: RunFolder, stages: list[Stage]) -> ValueError:
+def nothing_came_out(folder: RunFolder, stages: list[Stage]) -> DataError:
     """The error of stages that dropped everything, with the reasons."""
     reasons = named(Counter(drop["reason"] for drop in _drops(folder, stages)))
     records = folder.stage(stages[0]).read_plan()["records"]
-    return ValueError(f"no sample came out of {records:,} records ({reasons}): see {folder.path / 'dropped.jsonl'}")
+    return DataError(f"no sample came out of {records:,} records ({reasons}): see {folder.path / 'dropped.jsonl'}")
 
 
 def begin(conf: Any, commit: str) -> dict[str, Any]:
-    """run.json of a run that begins or goes on. Raises ValueError where run_dir or out are of something else: of both
+    """run.json of a run that begins or goes on. Raises DataError where run_dir or out are of something else: of both
     in one line.
     """
     folder, out = RunFolder(conf), Path(conf.out).absolute()
     try:
         begun = folder.begin(conf, commit)
-    except ValueError as error:
+    except UserError as error:
         if taken := _taken(out):
-            raise ValueError(f"{error}; and {taken}") from None
+            raise DataError(f"{error}; and {taken}") from None
         raise
     try:
         finished_report(out, begun["id"])
-    except ValueError:
+    except UserError:
         folder.forget_unplanned()
         raise
     return begun
 
 
 def finished_report(out: Path, run_id: str) -> dict[str, Any] | None:
-    """The report beside the shards, where they are this run's. Raises ValueError where `out` holds something else."""
+    """The report beside the shards, where they are this run's. Raises DataError where `out` holds something else."""
     if (out / RUN_FILE).is_file():
-        report = json.loads((out / RUN_FILE).read_text())
+        report = read_json(out / RUN_FILE)
         if report["id"] == run_id:
             return report
     if taken := _taken(out):
-        raise ValueError(taken)
+        raise DataError(taken)
     return None
 
 
@@ -143,7 +144,7 @@ def _write(
     written = write_shards(samples, work, conf.samples_per_shard)
     if written.num_samples != expected:
         shutil.rmtree(work)
-        raise ValueError(f"{expected:,} samples were counted and {written.num_samples:,} written: begin a new run")
+        raise DataError(f"{expected:,} samples were counted and {written.num_samples:,} written: begin a new run")
     shards = {"samples": written.num_samples, "images": written.num_images, "shards": written.num_shards}
     shards["bytes"] = written.num_bytes
     write_json(work / RUN_FILE, report | {"shards": shards})

@@ -12,17 +12,18 @@ from data_prep.engine.ledger import Ledger
 from data_prep.engine.model_access import PERMANENT, Meter, Models, NoModels, model_errors
 from data_prep.engine.outputs import check_output
 from data_prep.engine.steps import Drop, Run, Sample, Stage, Step
+from nemo_amalia.utils.errors import ReportedError, UserError
 
 KEPT = ("key", "source", "licence")  # what a sample inherits from the one it was made of
 
 
-class StepError(RuntimeError):
+class StepError(ReportedError):
     """A step that broke: names step, sample and what happened. The run ends; the same command goes on after mending."""
 
 
 def broken(what: str, error: Exception) -> StepError:
-    """The one line about an error of a pipeline's own code; a ValueError's text is for users already."""
-    seen = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    """The one line about an error of a pipeline's own code; a UserError's text is for users already."""
+    seen = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     return StepError(f"{what} broke ({' '.join(seen.split())}): mend it and run the same command again, it goes on")
 
 

@@ -20,7 +20,8 @@ from typing import Any
 
 from data_prep.engine.ledger import Ledger
 from data_prep.engine.steps import Stage
-from nemo_amalia.utils.files import write_json
+from nemo_amalia.utils.errors import DataError
+from nemo_amalia.utils.files import read_json, write_json
 
 # May differ when a run goes on: they change no sample. Of the others a change would mix two data sets in one.
 FREE = {"executor", "run_dir", "out", "answers", "concurrency", "max_model_errors", "progress_seconds"}
@@ -61,10 +62,10 @@ class StageFolder:
         return self.path / "dropped.jsonl"
 
     def read_plan(self) -> dict[str, Any]:
-        """{"records", "digests", "ledger"}. Raises ValueError where the stage was not planned."""
+        """{"records", "digests", "ledger"}. Raises DataError where the stage was not planned."""
         if not self.plan.is_file():
-            raise ValueError(f"{self.plan} is missing: the stage was not planned; run the command again")
-        return json.loads(self.plan.read_text())
+            raise DataError(f"{self.plan} is missing: the stage was not planned; run the command again")
+        return read_json(self.plan)
 
     def sealed(self) -> dict[int, Path]:
         """Chunk -> summary, of the chunks that are done."""
@@ -87,24 +88,24 @@ class RunFolder:
         return self.path / "report.json"
 
     def run(self) -> dict[str, Any]:
-        """run.json. Raises ValueError where no run has begun here."""
+        """run.json. Raises DataError where no run has begun here."""
         try:
-            return json.loads((self.path / "run.json").read_text())
+            return read_json(self.path / "run.json")
         except FileNotFoundError:
-            raise ValueError(
+            raise DataError(
                 f"no run has begun in {self.path}: begin one with `amalia-data {self._name} run`, or say where it is "
                 "with run_dir=..."
             ) from None
 
     def begin(self, conf: Any, commit: str) -> dict[str, Any]:
-        """Writes run.json, or compares it where it is there. Raises ValueError on other settings than the run's."""
+        """Writes run.json, or compares it where it is there. Raises DataError on other settings than the run's."""
         from omegaconf import OmegaConf
 
         settings = _settled(OmegaConf.to_container(conf, resolve=True))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ValueError(f"cannot write to {self.path} ({error.strerror}): choose another run_dir") from error
+            raise DataError(f"cannot write to {self.path} ({error.strerror}): choose another run_dir") from error
         if not (self.path / "run.json").is_file():
             begun = {"id": secrets.token_hex(8), "name": conf.name, "seed": conf.seed, "commit": commit}
             write_json(self.path / "run.json", begun | {"settings": settings})
@@ -116,7 +117,7 @@ class RunFolder:
             write_json(self.path / "run.json", run)
         for name in sorted(before.keys() | settings.keys()):
             if before.get(name) != settings.get(name):
-                raise ValueError(
+                raise DataError(
                     f"{self.path} is of a run with {name}={before.get(name)}, and now it is {settings.get(name)}: "
                     f"choose another run_dir, or the same settings; or remove {self.path} to make it anew"
                 )
@@ -132,7 +133,7 @@ class RunFolder:
 
 def chunk_ledger(folder: StageFolder, chunk: int) -> Ledger:
     """What a finished chunk came to."""
-    return Ledger.from_json(json.loads(folder.summary(chunk).read_text())["ledger"])
+    return Ledger.from_json(read_json(folder.summary(chunk))["ledger"])
 
 
 def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nemo_amalia.utils.errors import DataError
+
 TABLES = (
     "CREATE TABLE IF NOT EXISTS record (number INTEGER PRIMARY KEY, ledger TEXT NOT NULL, items TEXT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS blob (number INTEGER, place INTEGER, data BLOB NOT NULL, PRIMARY KEY (number, place)) "
@@ -24,7 +26,7 @@ class Journal:
     """The records of one chunk that are done. Use as a context manager."""
 
     def __init__(self, path: Path, wait_seconds: float = 30) -> None:
-        """Opens or makes it. Raises ValueError where another process holds it for longer than `wait_seconds`."""
+        """Opens or makes it. Raises DataError where another process holds it for longer than `wait_seconds`."""
         self.path = path
         self._file = sqlite3.connect(path, timeout=wait_seconds, isolation_level=None)
         try:
@@ -38,7 +40,7 @@ class Journal:
             self._file.execute("COMMIT")
         except sqlite3.OperationalError as error:
             self._file.close()
-            raise ValueError(
+            raise DataError(
                 f"{path} is in use by another process ({error}): wait for it, or end it, then run the command again"
             ) from error
 
@@ -80,9 +82,7 @@ class SealedJournal:
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            raise ValueError(
-                f"{path} is missing: its run cannot be finished without it; restore it, or begin a new run"
-            )
+            raise DataError(f"{path} is missing: its run cannot be finished without it; restore it, or begin a new run")
         self._file = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
 
     def close(self) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nemo_amalia.utils.errors import DataError
+
 USAGE = ("calls", "cached", "tokens_in", "tokens_out", "cost")
 
 
@@ -91,21 +93,19 @@ class Ledger:
         return cls(steps, content["records"], content["samples"], usage, retried)
 
     def check(self, stage: str, records: int) -> None:
-        """Raises ValueError, naming stage, step and numbers, unless `records` records became `samples` samples and
+        """Raises DataError, naming stage, step and numbers, unless `records` records became `samples` samples and
         every one in between is counted.
         """
         where = f"counts of stage {stage} do not add up"
         if self.records != records:
-            raise ValueError(
-                f"{where}: it has {records:,} records and {self.records:,} are done; run the command again"
-            )
+            raise DataError(f"{where}: it has {records:,} records and {self.records:,} are done; run the command again")
         given, giver = self.records, "records"
         for step in self.steps:
             if step.into != given:
-                raise ValueError(f"{where}: {given:,} came out of {giver} and {step.into:,} went into {step.name}")
+                raise DataError(f"{where}: {given:,} came out of {giver} and {step.into:,} went into {step.name}")
             if lost := step.difference():
                 verb = "lost" if lost > 0 else "too many"
-                raise ValueError(f"{where}: {step.name}: {step}: {abs(lost):,} {verb}")
+                raise DataError(f"{where}: {step.name}: {step}: {abs(lost):,} {verb}")
             given, giver = step.out, step.name
         if given != self.samples:
-            raise ValueError(f"{where}: {given:,} came out of {giver} and {self.samples:,} samples are stored")
+            raise DataError(f"{where}: {given:,} came out of {giver} and {self.samples:,} samples are stored")

@@ -9,6 +9,8 @@ import importlib
 from collections import Counter
 from typing import Any, Protocol
 
+from nemo_amalia.utils.errors import DataError
+
 PERMANENT = {"schema", "truncated", "empty"}  # asking once more would end the same way
 
 
@@ -51,8 +53,8 @@ class NoModels:
     """Of a pipeline whose configuration names none."""
 
     async def ask(self, request: Request) -> Answer:
-        """Raises ValueError: a step asks all the same."""
-        raise ValueError(
+        """Raises DataError: a step asks all the same."""
+        raise DataError(
             f"nothing says which model answers {request.role!r}: add `- models: local` to the defaults of the "
             "pipeline's .yaml, and the role where it is none of conf/data_prep/models (docs/data_prep/models.md)"
         )

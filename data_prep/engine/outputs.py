@@ -5,28 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 from nemo_amalia.data.shards.write import KEY, image_suffix
+from nemo_amalia.utils.errors import DataError
 
 IMAGE = "<image>"  # how a string writes an image (docs/data.md); a list writes {"type": "image"}
 
 
 def check_output(sample: dict[str, Any]) -> None:
-    """Raises ValueError where training would refuse the sample: its key, messages, images or placeholders."""
+    """Raises DataError where training would refuse the sample: its key, messages, images or placeholders."""
     key = sample["key"]
     if not isinstance(key, str) or not KEY.fullmatch(key):
-        raise ValueError(
-            f"key {key!r} may hold only letters, digits, - and _: have the source or the last step name it"
-        )
+        raise DataError(f"key {key!r} may hold only letters, digits, - and _: have the source or the last step name it")
     messages, images = sample.get("messages"), sample.get("images", [])
     if not isinstance(messages, list) or not messages or not all(_is_turn(turn) for turn in messages):
-        raise ValueError(f"sample {key} ends the pipeline without messages: expected a list of role and content")
+        raise DataError(f"sample {key} ends the pipeline without messages: expected a list of role and content")
     for number, data in enumerate(images):
         try:
             image_suffix(data)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"image {number} of sample {key}: {error}; have a step encode or drop it") from error
+        except (DataError, TypeError) as error:
+            raise DataError(f"image {number} of sample {key}: {error}; have a step encode or drop it") from error
     placed = sum(_placeholders(turn["content"]) for turn in messages)
     if placed != len(images):
-        raise ValueError(f"sample {key} has {placed} image placeholders and {len(images)} images: make them equal")
+        raise DataError(f"sample {key} has {placed} image placeholders and {len(images)} images: make them equal")
 
 
 def shard_sample(sample: dict[str, Any], provenance: dict[str, Any], name: str) -> dict[str, Any]:

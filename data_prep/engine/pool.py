@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from nemo_amalia.utils.errors import DataError
+
 WATCH_SECONDS = 0.5
 AGAIN_SECONDS = 5.0  # the pool's own end can wait for ever for a lock that a killed worker, or a late one, holds
 
 
 @contextmanager
 def pool_watched() -> Iterator[None]:
-    """Raises ValueError in the main thread, whatever it waits for, soon after a pool's process has died of something
+    """Raises DataError in the main thread, whatever it waits for, soon after a pool's process has died of something
     else than its pool's own end. To be entered in the main thread.
     """
     stop, lost = threading.Event(), []
@@ -31,7 +33,7 @@ def pool_watched() -> Iterator[None]:
 
 def _tell(lost: list[int]) -> None:
     remedy = "look at the machine's memory, then run the same command again, it goes on from here"
-    raise ValueError(f"worker process {lost[0]} was killed: {remedy}")
+    raise DataError(f"worker process {lost[0]} was killed: {remedy}")
 
 
 def _watch(stop: threading.Event, lost: list[int], main: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from data_prep.engine.folder import RunFolder
 from data_prep.engine.ledger import Ledger, named
 from data_prep.engine.run_state import SILENT_SECONDS, Reader
 from data_prep.engine.steps import Stage
+from nemo_amalia.utils.files import read_json
 
 
 class Progress:
@@ -57,7 +57,7 @@ class Progress:
 
 
 def status_lines(conf: Any, stages: list[Stage]) -> list[str]:
-    """What `amalia-data NAME status` prints. Raises ValueError where no run has begun."""
+    """What `amalia-data NAME status` prints. Raises DataError where no run has begun."""
     folder = RunFolder(conf)
     run = folder.run()
     lines = [f"{conf.name}: {folder.path}, begun at commit {short(run['commit'])}, seed {run['seed']}"]
@@ -99,5 +99,5 @@ def report_lines(report: dict[str, Any]) -> list[str]:
 def _ending(path: Path) -> str:
     if not path.is_file():
         return "not finished"
-    report = json.loads(path.read_text())
+    report = read_json(path)
     return f"finished: {report['shards']['samples']:,} samples -> {report['out']}"

@@ -15,6 +15,7 @@ from data_prep.engine.folder import StageFolder, write_lines
 from data_prep.engine.journal import SealedJournal
 from data_prep.engine.ledger import Ledger
 from data_prep.engine.steps import Run, Sample, Stage, name_of
+from nemo_amalia.utils.errors import DataError, UserError
 from nemo_amalia.utils.files import write_json
 
 OPEN_JOURNALS = 64  # of the stage before: a barrier may send samples on in any order
@@ -43,11 +44,11 @@ def _fingerprint(value: bytes) -> str:
 
 
 def source_records(stage: Stage, limit: int, name: str) -> Iterator[Item]:
-    """The source's records, with a key each. Raises ValueError on one without source or licence."""
+    """The source's records, with a key each. Raises DataError on one without source or licence."""
     for number, record in enumerate(itertools.islice(_read(stage), limit or None)):
         for field in ("source", "licence"):
             if not isinstance(record.get(field), str) or not record[field]:
-                raise ValueError(
+                raise DataError(
                     f"record {number} of {name_of(stage.source)} has no {field}: each record says where it is from and "
                     "under which licence, as in source='folder/text.txt' licence='CC0-1.0'"
                 )
@@ -60,7 +61,7 @@ def _read(stage: Stage) -> Iterator[Sample]:
         for record in stage.source():
             yield record
             number += 1
-    except ValueError:  # a user's to mend, in words already
+    except UserError:  # says what to do already
         raise
     except Exception as error:
         raise broken(f"source {name_of(stage.source)} after {number} records", error) from error
@@ -91,7 +92,7 @@ def _together(items: list[Item]) -> Item:
 
 
 def plan_source(stage: Stage, folder: StageFolder, conf: Any) -> None:
-    """Reads the source once: how many records, and a digest of each chunk. Raises ValueError on an empty one."""
+    """Reads the source once: how many records, and a digest of each chunk. Raises DataError on an empty one."""
     digests: list[str] = []
     number = 0
     records = source_records(stage, conf.limit, conf.name)
@@ -102,12 +103,12 @@ def plan_source(stage: Stage, folder: StageFolder, conf: Any) -> None:
         digests.append(str(digest))
         number += len(chunk)
     if not number:
-        raise ValueError(f"{name_of(stage.source)} gave no records: look at the settings of the source")
+        raise DataError(f"{name_of(stage.source)} gave no records: look at the settings of the source")
     write_json(folder.plan, {"records": number, "digests": digests, "ledger": None})
 
 
 def plan_barrier(stage: Stage, folder: StageFolder, before: StageFolder, seed: int) -> None:
-    """Lets the barrier choose among the samples of the stage before. Raises ValueError where it names none of them, or
+    """Lets the barrier choose among the samples of the stage before. Raises DataError where it names none of them, or
     a position that is not there.
     """
     references: list[Reference] = []
@@ -126,7 +127,7 @@ def plan_barrier(stage: Stage, folder: StageFolder, before: StageFolder, seed: i
     used = list(itertools.chain.from_iterable(groups))
     if not used or not all(groups) or min(used) < 0 or max(used) >= len(samples):
         seen = f"{min(used)} to {max(used)}" if used and all(groups) else "nothing, or an empty group"
-        raise ValueError(f"barrier {name} chose {seen} of {len(samples):,} samples: expected positions from 0 on")
+        raise DataError(f"barrier {name} chose {seen} of {len(samples):,} samples: expected positions from 0 on")
     ledger = Ledger.of([name])
     counts = ledger.steps[0]
     counts.into, counts.out = len(samples), len(groups)

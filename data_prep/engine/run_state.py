@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from data_prep.engine.folder import RunFolder, StageFolder, chunk_ledger
 from data_prep.engine.ledger import Ledger, named
 from data_prep.engine.pulse import alive
 from data_prep.engine.steps import Stage
+from nemo_amalia.utils.files import read_json
 from nemo_amalia.utils.text import duration
 
 SILENT_SECONDS = 30  # a task that says nothing for so long has ended, or its machine has
@@ -78,12 +78,12 @@ class Reader:
 
     def _state(self, stage: Stage, folder: StageFolder) -> StageState:
         total = Ledger.of([step.name for step in stage.steps])
-        plan = json.loads(folder.plan.read_text()) if folder.plan.is_file() else None
+        plan = read_json(folder.plan) if folder.plan.is_file() else None
         state = StageState(stage.name, plan and plan["records"], total)
         if plan and plan["ledger"]:
             state.barrier = Ledger.from_json(plan["ledger"])
         sealed = self._sealed[stage.name]
-        live = [json.loads(path.read_text()) for path in (folder.path / "live").glob("[0-9]*.json")]
+        live = [read_json(path) for path in (folder.path / "live").glob("[0-9]*.json")]
         for chunk in folder.sealed().keys() - sealed.keys():
             sealed[chunk] = chunk_ledger(folder, chunk)
         for ledger in sealed.values():

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_prep.engine.model_access import Models
+from nemo_amalia.utils.errors import DataError
 
 Sample = dict[str, Any]
 REASON = re.compile(r"[a-z0-9_]+")
@@ -20,12 +21,12 @@ REASON = re.compile(r"[a-z0-9_]+")
 class Drop(Exception):
     """Raised by a step: the sample ends here and is counted by `reason` (a-z, 0-9, _); `note` goes into dropped.jsonl.
 
-    Raises ValueError on a reason of other characters: reasons are names in tables.
+    Raises DataError on a reason of other characters: reasons are names in tables.
     """
 
     def __init__(self, reason: str, note: str = "") -> None:
         if not REASON.fullmatch(reason):
-            raise ValueError(f"Drop reason {reason!r} is no name: use a-z, 0-9 and _, and put details into note=")
+            raise DataError(f"Drop reason {reason!r} is no name: use a-z, 0-9 and _, and put details into note=")
         super().__init__(reason)
         self.reason, self.note = reason, note
 
@@ -95,10 +96,10 @@ def name_of(part: Any) -> str:
 def stages_of(parts: Sequence[Any]) -> list[Stage]:
     """A pipeline's list -> its stages. The same step twice gets a number, as in translate_2.
 
-    Raises ValueError on a list that does not begin with a source, and on what is neither step nor barrier.
+    Raises DataError on a list that does not begin with a source, and on what is neither step nor barrier.
     """
     if not parts or isinstance(parts[0], Barrier) or not callable(parts[0]):
-        raise ValueError("a pipeline is a list that begins with its source, a function that yields records")
+        raise DataError("a pipeline is a list that begins with its source, a function that yields records")
     stages = [Stage(f"1-{name_of(parts[0])}", source=parts[0])]
     seen: dict[str, int] = {}
     for part in parts[1:]:
@@ -106,7 +107,7 @@ def stages_of(parts: Sequence[Any]) -> list[Stage]:
             stages.append(Stage(f"{len(stages) + 1}-{name_of(part.choose)}", barrier=part))
             continue
         if not callable(part):
-            raise ValueError(f"{part!r} in a pipeline is no step: expected a function (sample, run), or a Barrier")
+            raise DataError(f"{part!r} in a pipeline is no step: expected a function (sample, run), or a Barrier")
         name = name_of(part)
         seen[name] = seen.get(name, 0) + 1
         stages[-1].steps.append(Step(name if seen[name] == 1 else f"{name}_{seen[name]}", part, _is_async(part)))
@@ -130,8 +131,8 @@ def load_stages(conf: Any) -> tuple[Any, list[Stage]]:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and not name.startswith(error.name):
-            raise ValueError(
+            raise DataError(
                 f"pipeline {name} needs {error.name}: install the extra, `pip install -e .[data-prep]`"
             ) from error
-        raise ValueError(f"there is no module {name}: a pipeline is a file with pipeline(conf)") from error
+        raise DataError(f"there is no module {name}: a pipeline is a file with pipeline(conf)") from error
     return module, stages_of(module.pipeline(conf))

@@ -19,6 +19,7 @@ from data_prep.engine.pulse import PULSE_SECONDS, Pulse
 from data_prep.engine.records import Digest, barrier_records, source_records
 from data_prep.engine.several import Several
 from data_prep.engine.steps import Stage
+from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.files import write_json
 
 OPEN_CHUNKS = 2  # the next one begins while the slowest answers of one are waited for
@@ -121,7 +122,7 @@ class Task:
             failed.append((number, record))
             share = self._conf.max_model_errors
             if len(failed) > max(1, share * self._conf.records_per_chunk):
-                raise ValueError(
+                raise DataError(
                     f"models gave up on {len(failed)} records of one chunk, max_model_errors={share:g} allows fewer "
                     f"(the last: {error}): look at the servers, then run the same command again, it goes on"
                 ) from error
@@ -137,10 +138,10 @@ class Task:
             last = self._stage.steps[-1].name if self._stage.steps else "the source"
             keys = ", ".join(item.sample["key"] for item in done.items)
             remedy = "samples hold plain JSON values and bytes"
-            raise ValueError(f"sample {keys} after {last}: {error}; {remedy}") from error
+            raise DataError(f"sample {keys} after {last}: {error}; {remedy}") from error
         except sqlite3.OperationalError as error:
             remedy = "make room there, then run the same command again, it goes on from here"
-            raise ValueError(f"cannot write to {chunk.journal.path} ({error}): {remedy}") from error
+            raise DataError(f"cannot write to {chunk.journal.path} ({error}): {remedy}") from error
         chunk.ledger.add(done.ledger)
         self._pulse.records += 1
         self._pulse.beat()
@@ -156,7 +157,7 @@ def _check_digest(chunk: int, records: list[tuple[int, Any]], digest: str) -> No
     for _, record in records:
         seen.add(record.sample)
     if str(seen) != digest:
-        raise ValueError(
+        raise DataError(
             f"the source gives other records than when the run began (chunk {chunk}): "
             "give it back what it read, or choose another run_dir"
         )

@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from nemo_amalia.utils.errors import ConfigError
+
 JOURNALS = ("wal", "delete")
 BUSY_SECONDS = 60  # what a writer waits for another process's lock
 
@@ -29,12 +31,12 @@ def content_key(**content: Any) -> str:
 class AnswerCache:
     """key -> a JSON object, in `folder`/answers.sqlite. The first writer of a key wins, so that all readers agree.
 
-    Raises ValueError when the file is not a cache or the folder cannot be written.
+    Raises ConfigError when the file is not a cache or the folder cannot be written.
     """
 
     def __init__(self, folder: str | Path, journal: str = "wal") -> None:
         if journal not in JOURNALS:
-            raise ValueError(f"journal={journal!r}; expected one of {JOURNALS}")
+            raise ConfigError(f"journal={journal!r}; expected one of {JOURNALS}")
         self.path, self.journal = Path(folder).absolute() / "answers.sqlite", journal
         self._pid, self._reader, self._writer = 0, None, None
         self._read_lock, self._write_lock = threading.Lock(), threading.Lock()
@@ -42,7 +44,7 @@ class AnswerCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connect()
         except (OSError, sqlite3.DatabaseError) as error:
-            raise ValueError(
+            raise ConfigError(
                 f"{self.path} cannot be used as a cache ({error}): choose another folder, or move the file away"
             ) from error
 

@@ -36,10 +36,12 @@ class RoleCounts:
         self.failed.update(other.failed)
 
     def reconcile(self, role: str) -> None:
-        """Raises ValueError when a request is neither answered, cached nor failed."""
+        """Raises ConfigError when a request is neither answered, cached nor failed."""
         ended = self.answered + self.cached + self.failed.total()
         if self.asked != ended:
-            raise ValueError(f"role {role}: {self.asked} requests and {ended} ends: a request was lost, which is a bug")
+            raise RuntimeError(
+                f"role {role}: {self.asked} requests and {ended} ends: a request was lost, which is a bug"
+            )
 
 
 class Counters(dict[str, RoleCounts]):

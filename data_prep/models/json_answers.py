@@ -11,6 +11,8 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, best_match
 
+from nemo_amalia.utils.errors import ConfigError
+
 FENCE = re.compile(r"\A\s*```[a-zA-Z]*\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
 LONGEST_REASON = 300
 
@@ -38,7 +40,7 @@ def _validator(schema: str) -> Draft202012Validator:
     try:
         Draft202012Validator.check_schema(json.loads(schema))
     except SchemaError as error:
-        raise ValueError(f"the JSON schema of a request is wrong ({error.message}): mend the schema") from error
+        raise ConfigError(f"the JSON schema of a request is wrong ({error.message}): mend the schema") from error
     return Draft202012Validator(json.loads(schema))
 
 

@@ -21,6 +21,8 @@ import yaml
 from jinja2 import StrictUndefined, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from nemo_amalia.utils.errors import ConfigError
+
 FOLDER = Path(__file__).resolve().parents[1] / "prompts"
 HEAD = "---\n"
 KEYS = {"version", "language", "variables"}
@@ -44,41 +46,45 @@ class Prompt:
         return f"{self.name}@{self.hash}"
 
     def render(self, **values: object) -> str:
-        """The text with its variables. Raises ValueError when one is missing or unknown; values are never templates."""
+        """Return the text with its variables; values are never templates. ConfigError for missing or unknown ones."""
         missing, unknown = set(self.variables) - set(values), set(values) - set(self.variables)
         if missing or unknown:
-            raise ValueError(
+            raise ConfigError(
                 f"prompt {self.name} takes {sorted(self.variables)}; missing: {sorted(missing)}, "
                 f"unknown: {sorted(unknown)}"
             )
         try:
             return ENVIRONMENT.from_string(self.text).render(**values)
         except TemplateError as error:
-            raise ValueError(f"prompt {self.name} cannot be rendered ({error}): mend its values or its file") from error
+            raise ConfigError(
+                f"prompt {self.name} cannot be rendered ({error}): mend its values or its file"
+            ) from error
 
 
 @lru_cache(maxsize=256)
 def load(name: str, folder: Path = FOLDER) -> Prompt:
     """The prompt `name`; names may have folders ("translate/whole").
 
-    Raises ValueError when there is no such file, when its head is not as above, or when the text does not use exactly
+    Raises ConfigError when there is no such file, when its head is not as above, or when the text does not use exactly
     the variables that the head declares.
     """
     path = folder / f"{name}.md"
     if not path.is_file():
-        raise ValueError(f"no prompt {name!r} in {folder}; there are {names(folder)}")
+        raise ConfigError(f"no prompt {name!r} in {folder}; there are {names(folder)}")
     begin, *rest = path.read_text(encoding="utf-8").split(HEAD, 2)
     if begin or len(rest) != 2:
-        raise ValueError(f"prompt {name} has no head: begin {path.name} with --- lines that hold {sorted(KEYS)}")
+        raise ConfigError(f"prompt {name} has no head: begin {path.name} with --- lines that hold {sorted(KEYS)}")
     head, text = yaml.safe_load(rest[0]), rest[1].strip("\n")
     if not isinstance(head, dict) or set(head) != KEYS or not isinstance(head["version"], int):
-        raise ValueError(f"the head of prompt {name} is {head}; expected {sorted(KEYS)}, version a whole number")
+        raise ConfigError(f"the head of prompt {name} is {head}; expected {sorted(KEYS)}, version a whole number")
     try:
         used = meta.find_undeclared_variables(ENVIRONMENT.parse(text))
     except TemplateError as error:
-        raise ValueError(f"prompt {name} is not a template ({error}): mend {path.name}") from error
+        raise ConfigError(f"prompt {name} is not a template ({error}): mend {path.name}") from error
     if used != set(head["variables"]):
-        raise ValueError(f"prompt {name} uses {sorted(used)} and declares {sorted(head['variables'])}: make them equal")
+        raise ConfigError(
+            f"prompt {name} uses {sorted(used)} and declares {sorted(head['variables'])}: make them equal"
+        )
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     return Prompt(name, text, head["version"], head["language"], tuple(head["variables"]), digest)
 

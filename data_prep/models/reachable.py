@@ -14,7 +14,7 @@ SECONDS = 2.0  # for a connection
 
 
 def check_addresses(models: Mapping[str, Any]) -> None:
-    """Raises ValueError on a server's url that is no address: no server will ever come there."""
+    """Raises ConfigError on a server's url that is no address: no server will ever come there."""
     for server in models["servers"].values():
         check_address(server["url"])
 

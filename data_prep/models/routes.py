@@ -11,15 +11,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from nemo_amalia.utils.errors import ConfigError
+
 SCHEMA_MODES = ("native", "prompt")
 IMAGE_MODES = ("base64", "file")
 MOVING = ("unpinned", "main", "master", "latest", "")  # versions that name no revision, or another one tomorrow
 
 
 def check_address(url: str) -> None:
-    """Raises ValueError on a server's url that does not begin with http:// or https://."""
+    """Raises ConfigError on a server's url that does not begin with http:// or https://."""
     if not str(url).startswith(("http://", "https://")):
-        raise ValueError(f"server url {url!r} does not begin with http:// or https://: write it out, with /v1")
+        raise ConfigError(f"server url {url!r} does not begin with http:// or https://: write it out, with /v1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +52,18 @@ class Server:
     def __post_init__(self) -> None:
         for name, allowed in (("schema", SCHEMA_MODES), ("images", IMAGE_MODES)):
             if getattr(self, name) not in allowed:
-                raise ValueError(f"server {self.url}: {name}={getattr(self, name)!r}; expected one of {allowed}")
+                raise ConfigError(f"server {self.url}: {name}={getattr(self, name)!r}; expected one of {allowed}")
         check_address(self.url)
         if self.concurrency < 1 or self.retries < 0 or self.timeout <= 0:
-            raise ValueError(
+            raise ConfigError(
                 f"server {self.url}: concurrency={self.concurrency}, retries={self.retries}, timeout={self.timeout}; "
                 "expected at least 1, at least 0, more than 0"
             )
 
     def key(self) -> str:
-        """The server's key. Raises ValueError when the variable that key_env names is not set."""
+        """The server's key. Raises ConfigError when the variable that key_env names is not set."""
         if self.key_env and not os.environ.get(self.key_env):
-            raise ValueError(
+            raise ConfigError(
                 f"server {self.url} wants a key and the environment variable {self.key_env} is empty: set it, "
                 "or give the server key_env: ''"
             )
@@ -109,9 +111,9 @@ class Routes:
     roles: Mapping[str, Route]
 
     def route(self, role: str) -> Route:
-        """The route of a role. Raises ValueError when there is none."""
+        """The route of a role. Raises ConfigError when there is none."""
         if role not in self.roles:
-            raise ValueError(
+            raise ConfigError(
                 f"no model has the role {role!r}; roles: {sorted(self.roles)}. Add it in conf/data_prep/models/"
             )
         return self.roles[role]
@@ -134,11 +136,11 @@ def unpinned_models(models: Mapping[str, Any]) -> Iterator[str]:
 def routes_from(config: Mapping[str, Any]) -> Routes:
     """{"servers": {name: {...}}, "roles": {role: {...}}} -> Routes.
 
-    Raises ValueError on unknown or missing keys, and on a role whose server is not there.
+    Raises ConfigError on unknown or missing keys, and on a role whose server is not there.
     """
     unknown = set(config) - {"servers", "roles"}
     if unknown:
-        raise ValueError(f"a models file has servers and roles; unknown: {sorted(unknown)}")
+        raise ConfigError(f"a models file has servers and roles; unknown: {sorted(unknown)}")
     servers = {name: _build(Server, f"server {name}", value) for name, value in config.get("servers", {}).items()}
     roles = {}
     for role, value in config.get("roles", {}).items():
@@ -146,7 +148,7 @@ def routes_from(config: Mapping[str, Any]) -> Routes:
         value["price"] = _build(Price, f"price of role {role}", value.get("price") or {})
         route = _build(Route, f"role {role}", {"role": role, **value})
         if route.server not in servers:
-            raise ValueError(
+            raise ConfigError(
                 f"role {role} is on server {route.server!r}; servers: {sorted(servers)}. Add it, or rename"
             )
         roles[role] = route
@@ -157,8 +159,8 @@ def _build(kind: type, what: str, values: Mapping[str, Any]) -> Any:
     known = {item.name for item in fields(kind)}
     unknown = set(values) - known
     if unknown:
-        raise ValueError(f"{what} has unknown keys {sorted(unknown)}; known: {sorted(known)}")
+        raise ConfigError(f"{what} has unknown keys {sorted(unknown)}; known: {sorted(known)}")
     try:
         return kind(**values)
     except TypeError as error:
-        raise ValueError(f"{what} is incomplete ({error}): add what is missing") from error
+        raise ConfigError(f"{what} is incomplete ({error}): add what is missing") from error

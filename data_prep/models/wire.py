@@ -13,6 +13,7 @@ from typing import Any
 from data_prep.models import prompts
 from data_prep.models.routes import Route, Server
 from nemo_amalia.data.shards.write import image_suffix
+from nemo_amalia.utils.errors import ConfigError
 
 Image = bytes | Path
 
@@ -26,15 +27,15 @@ CHARS_PER_TOKEN = 3
 
 
 def image_bytes(image: Image) -> bytes:
-    """The compressed bytes. Raises ValueError when the file cannot be read."""
+    """The compressed bytes. Raises ConfigError when the file cannot be read."""
     try:
         return image if isinstance(image, bytes) else Path(image).read_bytes()
     except OSError as error:
-        raise ValueError(f"image {image} cannot be read ({error.strerror}): check the path") from error
+        raise ConfigError(f"image {image} cannot be read ({error.strerror}): check the path") from error
 
 
 def mime(data: bytes) -> str:
-    """The media type by the first bytes. Raises ValueError on what is no image."""
+    """The media type by the first bytes. Raises ConfigError on what is no image."""
     suffix = image_suffix(data)
     return "image/" + {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix)
 
@@ -50,7 +51,7 @@ def place_images(
     """Messages in which each {"type": "image"} part is the next image; without such parts, the images go before the
     text of the first user message. mode: Server.images.
 
-    Raises ValueError when the placeholders are not as many as the images.
+    Raises ConfigError when the placeholders are not as many as the images.
     """
     placed = [dict(message) for message in messages]
     parts = [message["content"] for message in placed if isinstance(message["content"], list)]
@@ -61,12 +62,12 @@ def place_images(
     if holes == 0:
         first = next((message for message in placed if message["role"] == "user"), None)
         if first is None:
-            raise ValueError(f"a request has {len(images)} images and no user message to hold them: add one")
+            raise ConfigError(f"a request has {len(images)} images and no user message to hold them: add one")
         content = first["content"]
         first["content"] = [*urls, *([{"type": "text", "text": content}] if isinstance(content, str) else content)]
         return placed
     if holes != len(images):
-        raise ValueError(f"a request has {holes} image parts and {len(images)} images: give one for each, in order")
+        raise ConfigError(f"a request has {holes} image parts and {len(images)} images: give one for each, in order")
     for message in placed:
         if isinstance(message["content"], list):
             message["content"] = [next(urls) if p.get("type") == "image" else p for p in message["content"]]

@@ -15,6 +15,7 @@ from data_prep.rendering import fonts, paper
 from data_prep.rendering.glyphs import Face, face
 from data_prep.rendering.page import Box, Page, around, quads_of
 from data_prep.rendering.text import CannotRender
+from nemo_amalia.utils.errors import ConfigError
 
 Cell = tuple[str, int]  # a character and the number of its colours in Theme.colours
 
@@ -66,7 +67,7 @@ def render_code(code: str, language: str, style: CodeStyle, seed: int = 0) -> Pa
         raise CannotRender("there is no character to render: drop the record", "empty")
     family = fonts.family(style.family)
     if family.kind != "mono":
-        raise ValueError(f"font family {style.family} is {family.kind}: code needs one of kind mono")
+        raise ConfigError(f"font family {style.family} is {family.kind}: code needs one of kind mono")
     faces = {name: face(family.path(name), style.size) for name in fonts.STYLES}
     if lacking := fonts.missing_characters(code, faces["regular"].path):
         raise CannotRender(f"font {style.family} has no glyph for {lacking[:20]!r}: take another font", "glyph")
@@ -76,20 +77,20 @@ def render_code(code: str, language: str, style: CodeStyle, seed: int = 0) -> Pa
     gutter = (len(str(len(rows))) + 2) * cell if style.line_numbers else 0
     fits = (style.max_width - 2 * style.padding - gutter) // cell
     if fits < 8:
-        raise ValueError(f"max_width={style.max_width} holds {fits} columns of code: give at least 8")
+        raise ConfigError(f"max_width={style.max_width} holds {fits} columns of code: give at least 8")
     return _drawn(_wrapped(rows, fits), colours, faces, style, gutter)
 
 
 @lru_cache(maxsize=64)
 def theme(name: str) -> Theme:
-    """A Pygments style as colours. Raises ValueError on one that Pygments does not have."""
+    """A Pygments style as colours. Raises ConfigError on one that Pygments does not have."""
     from pygments.styles import get_style_by_name
     from pygments.util import ClassNotFound
 
     try:
         style = get_style_by_name(name)
     except ClassNotFound:
-        raise ValueError(f"unknown theme {name!r}: conf/data_prep/render.yaml lists some of Pygments' styles") from None
+        raise ConfigError(f"unknown theme {name!r}: conf/data_prep/render.yaml lists some that Pygments has") from None
     background = _rgb(style.background_color)
     plain = (240, 240, 240) if sum(background) < 3 * 128 else (20, 20, 20)
     colours: list[tuple[tuple[int, int, int], str]] = []
@@ -120,7 +121,7 @@ def _lexer(language: str):
     try:  # Pygments would strip empty lines and add one
         return get_lexer_by_name(language, stripnl=False, ensurenl=False)
     except ClassNotFound:
-        raise ValueError(f"unknown language {language!r}: expected a Pygments name, such as python or text") from None
+        raise ConfigError(f"unknown language {language!r}: expected a Pygments name, such as python or text") from None
 
 
 def _coloured(code: str, language: str, colours: Theme) -> list[list[Cell]]:

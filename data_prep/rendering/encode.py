@@ -6,17 +6,18 @@ import cv2
 import numpy as np
 
 from data_prep.config import settings
+from nemo_amalia.utils.errors import ConfigError
 
 
 def encode(image: np.ndarray, fmt: str | None = None, quality: int | None = None) -> bytes:
     """An image [H, W] or [H, W, 3] (RGB) uint8 as JPEG or PNG; what is not given is conf/data_prep/render.yaml's.
 
-    Equal images give equal bytes. Raises ValueError on another format.
+    Equal images give equal bytes. Raises ConfigError on another format.
     """
     values = settings("render")["encode"]
     fmt = fmt or values["format"]
     if fmt not in ("jpeg", "png"):
-        raise ValueError(f"image format {fmt!r}: expected jpeg or png")
+        raise ConfigError(f"image format {fmt!r}: expected jpeg or png")
     turned = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     if fmt == "png":
         options = [cv2.IMWRITE_PNG_COMPRESSION, values["png_compression"]]

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from data_prep.config import settings
+from nemo_amalia.utils.errors import ConfigError
 
 STYLES = ("regular", "bold", "italic", "bold_italic")
 
@@ -25,14 +26,14 @@ class Family:
     def path(self, style: str = "regular") -> str:
         """The file of a style, or of the nearest that the family has (a family may lack italics).
 
-        Raises ValueError when it is not installed, with the package to install.
+        Raises ConfigError when it is not installed, with the package to install.
         """
         nearest = {"bold_italic": ("bold_italic", "bold", "regular")}.get(style, (style, "regular"))
         name = next(self.files[s] for s in nearest if s in self.files)
         found = installed_files().get(name)
         if found is None:
             mend = f"`apt-get install {self.package}`" if self.package else "install the pinned matplotlib"
-            raise ValueError(
+            raise ConfigError(
                 f"font family {self.name} is not installed ({name} is in none of the font folders): {mend}, "
                 "or take a font set without it (conf/data_prep/fonts.yaml)"
             )
@@ -67,11 +68,11 @@ def _catalogue() -> dict[str, Family]:
 
 
 def family(name: str) -> Family:
-    """A family by name. Raises ValueError naming those there are."""
+    """A family by name. Raises ConfigError naming those there are."""
     try:
         return _catalogue()[name]
     except KeyError:
-        raise ValueError(
+        raise ConfigError(
             f"unknown font family {name!r}: conf/data_prep/fonts.yaml has {', '.join(_catalogue())}"
         ) from None
 
@@ -80,16 +81,16 @@ def families(chosen: str | Iterable[str], kinds: Iterable[str] = ("serif", "sans
     """The families of a set ("carried", "debian") or of a list of names, of the kinds asked for, in a fixed order.
 
     Every file is looked up, so that a missing package is said before the first page: a seed means the same page on
-    two machines only if both have the same fonts. Raises ValueError on an unknown set or family, on one that is not
+    two machines only if both have the same fonts. Raises ConfigError on an unknown set or family, on one that is not
     installed, and when no family is left.
     """
     sets = settings("fonts")["sets"]
     if isinstance(chosen, str) and chosen not in sets:
-        raise ValueError(f"unknown font set {chosen!r}: conf/data_prep/fonts.yaml has {', '.join(sets)}")
+        raise ConfigError(f"unknown font set {chosen!r}: conf/data_prep/fonts.yaml has {', '.join(sets)}")
     names = sets[chosen] if isinstance(chosen, str) else list(chosen)
     kept = [entry for entry in map(family, names) if entry.kind in set(kinds)]
     if not kept:
-        raise ValueError(f"no font of kind {', '.join(kinds)} among {', '.join(names)}: add a family")
+        raise ConfigError(f"no font of kind {', '.join(kinds)} among {', '.join(names)}: add a family")
     for entry in kept:
         for style in STYLES:
             entry.path(style)

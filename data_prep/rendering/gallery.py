@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data_prep.rendering import fonts
 from data_prep.rendering.wrap import wrap_block
+from nemo_amalia.utils.errors import ConfigError, UserError
 
 BACKGROUND, CARD, EDGE, QUESTION, ANSWER = "#e9ebef", "#ffffff", "#cfd4dc", "#1f2933", "#0b5c43"
 GAP, PAD = 18, 14  # pixels
@@ -35,10 +36,10 @@ def gallery(
     """A contact sheet of samples ({"messages", "images"}), a card each, in columns that end as evenly as they can.
 
     card: width in pixels. image_height: at most. turns: how many of a conversation are shown. lines: at most, of each
-    question and answer. size: of the letters in pixels. Raises ValueError on no samples.
+    question and answer. size: of the letters in pixels. Raises ConfigError on no samples.
     """
     if not samples:
-        raise ValueError("a gallery of 0 samples: give at least one")
+        raise ConfigError("a gallery of 0 samples: give at least one")
     cards = [_card(sample, card, image_height, turns, lines, size) for sample in samples]
     cards.sort(key=lambda one: -one.height)  # the columns end more evenly so
     ends = [GAP] * columns
@@ -58,7 +59,7 @@ def write_gallery(
 ) -> int:
     """gallery() as a PNG of at most `most_bytes`, of as many colours as that allows; its size in bytes.
 
-    Raises ValueError where 16 colours are still too many bytes.
+    Raises ConfigError where 16 colours are still too many bytes.
     """
     sheet = gallery(samples, **looks)
     for colours in (None, 256, 128, 64, 32, 16):
@@ -68,7 +69,7 @@ def write_gallery(
         if len(data.getvalue()) <= most_bytes:
             Path(path).write_bytes(data.getvalue())
             return len(data.getvalue())
-    raise ValueError(f"{len(samples)} samples take {len(data.getvalue()):,} bytes: show fewer, or smaller ones")
+    raise ConfigError(f"{len(samples)} samples take {len(data.getvalue()):,} bytes: show fewer, or smaller ones")
 
 
 def _card(sample: Mapping[str, Any], width: int, image_height: int, turns: int, lines: int, size: int) -> Image.Image:
@@ -143,11 +144,11 @@ def _font(style: str, size: int) -> Any:
 def samples_of(folder: str | Path) -> Iterator[dict[str, Any]]:
     """{"key", "messages", "images", "language"} of every sample in a folder of shards, in order.
 
-    Raises ValueError on a folder without shards.
+    Raises ConfigError on a folder without shards.
     """
     shards = sorted(Path(folder).glob("*.tar"))
     if not shards:
-        raise ValueError(f"{folder} holds no .tar shard: give the folder that `amalia-data NAME run` wrote")
+        raise ConfigError(f"{folder} holds no .tar shard: give the folder that `amalia-data NAME run` wrote")
     for shard in shards:
         found: dict[str, dict[str, Any]] = {}
         with tarfile.open(shard) as tar:
@@ -179,5 +180,5 @@ def main(words: list[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except ValueError as error:
+    except UserError as error:
         sys.exit(f"error: {error}")

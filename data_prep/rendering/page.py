@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from nemo_amalia.utils.errors import ConfigError
+
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1
 
 
@@ -51,7 +53,7 @@ def quads_of(boxes: Sequence[Sequence[float]] | np.ndarray) -> np.ndarray:
     if array.ndim == 3 and array.shape[1:] == (4, 2):
         return array
     if array.ndim != 2 or array.shape[1] != 4:
-        raise ValueError(f"boxes have shape {array.shape}: expected [N, 4] (x0, y0, x1, y1) or [N, 4, 2] corners")
+        raise ConfigError(f"boxes have shape {array.shape}: expected [N, 4] (x0, y0, x1, y1) or [N, 4, 2] corners")
     x0, y0, x1, y1 = array.T
     return np.stack([np.stack(c, -1) for c in ((x0, y0), (x1, y0), (x1, y1), (x0, y1))], axis=1)
 

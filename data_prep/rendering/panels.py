@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from data_prep.rendering.page import Page
+from nemo_amalia.utils.errors import ConfigError
 
 
 def panel(
@@ -17,11 +18,11 @@ def panel(
     down.
 
     gap: pixels between and around them. Returns the image, grey where all of it is, and the pages with their records
-    in that image. Raises ValueError on no pages and on another direction.
+    in that image. Raises ConfigError on no pages and on another direction.
     """
     across = {"row": len(pages), "column": 1, "grid": min(2, len(pages))}.get(direction)
     if not pages or across is None:
-        raise ValueError(
+        raise ConfigError(
             f"a panel of {len(pages)} pages, direction {direction!r}: expected pages, and row, column or grid"
         )
     rows = [pages[start : start + across] for start in range(0, len(pages), across)]

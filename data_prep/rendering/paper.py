@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from data_prep.config import settings
+from nemo_amalia.utils.errors import ConfigError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 LARGEST = 32 << 20  # bytes: the most that glibc takes for it
@@ -51,10 +52,10 @@ class Look:
 
 
 def look(name: str) -> Look:
-    """A look of conf/data_prep/render.yaml. Raises ValueError naming those there are."""
+    """A look of conf/data_prep/render.yaml. Raises ConfigError naming those there are."""
     papers = settings("render")["papers"]
     if name not in papers:
-        raise ValueError(f"unknown paper {name!r}: conf/data_prep/render.yaml has {', '.join(papers)}")
+        raise ConfigError(f"unknown paper {name!r}: conf/data_prep/render.yaml has {', '.join(papers)}")
     entry = papers[name]
     window = tuple(entry["window"]) if "window" in entry else None
     return Look(name, tuple(entry["paper"]), tuple(entry["ink"]), entry["grain"], window)

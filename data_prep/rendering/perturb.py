@@ -14,6 +14,7 @@ from data_prep.config import settings
 from data_prep.rendering.page import Page, quads_of
 from data_prep.rendering.paper import add_noise
 from data_prep.seeds import arrays, choices
+from nemo_amalia.utils.errors import ConfigError
 
 Change = tuple[
     np.ndarray, np.ndarray | None
@@ -31,7 +32,7 @@ def perturb(
 
     name: one of `names()`. boxes: [N, 4] or quads [N, 4, 2] in pixels. strengths: ranges in the place of those of
     conf/data_prep/perturbations.yaml. Returns the new image (rotation and perspective give a larger one: nothing is
-    cut off) and the boxes as quads [N, 4, 2] float32 in it. Raises ValueError on an unknown name or strength.
+    cut off) and the boxes as quads [N, 4, 2] float32 in it. Raises ConfigError on an unknown name or strength.
     """
     values, quads = _strengths(name, strengths), quads_of(boxes)
     changed, matrix = CHANGES[name](image, choices(seed, "perturb", name), values)
@@ -56,10 +57,10 @@ def names() -> tuple[str, ...]:
 
 def _strengths(name: str, given: Mapping[str, Sequence[float]] | None) -> dict[str, Sequence[float]]:
     if name not in CHANGES:
-        raise ValueError(f"unknown perturbation {name!r}: expected one of {', '.join(CHANGES)}")
+        raise ConfigError(f"unknown perturbation {name!r}: expected one of {', '.join(CHANGES)}")
     values = dict(settings("perturbations")[name])
     if unknown := set(given or {}) - set(values):
-        raise ValueError(f"{name} has no strength {sorted(unknown)[0]!r}: it has {', '.join(values)}")
+        raise ConfigError(f"{name} has no strength {sorted(unknown)[0]!r}: it has {', '.join(values)}")
     return values | dict(given or {})
 
 

@@ -14,6 +14,7 @@ from data_prep.rendering.glyphs import Face, face
 from data_prep.rendering.page import Page, around, quads_of
 from data_prep.rendering.wrap import WrappedLine, normalise, wrap_block
 from data_prep.seeds import choices, weighted
+from nemo_amalia.utils.errors import ConfigError
 
 
 class CannotRender(ValueError):
@@ -48,9 +49,9 @@ class TextStyle:
 
     def __post_init__(self) -> None:
         if self.align not in ("left", "justify", "center"):
-            raise ValueError(f"align={self.align!r}: expected left, justify or center")
+            raise ConfigError(f"align={self.align!r}: expected left, justify or center")
         if self.column_width < 8 * self.size:
-            raise ValueError(
+            raise ConfigError(
                 f"a column of {self.column_width} pixels holds no line of {self.size}-pixel letters: "
                 "give a wider page, smaller margins or fewer columns"
             )

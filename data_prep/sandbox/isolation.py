@@ -14,6 +14,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from nemo_amalia.utils.errors import EnvironmentProblem
+
 HERE = Path(__file__).parent
 # The folder that a program finds itself in; our two files that run in there; the interpreter.
 BOX, INSIDE, PYTHON = "/box", "/sandbox", "/python"
@@ -25,7 +27,7 @@ INSTALL = "generated code runs nowhere else: install it (Debian, Ubuntu: apt-get
 ALLOW, DENY = 0x7FFF0000, 0x00050000  # SCMP_ACT_ALLOW, SCMP_ACT_ERRNO(0)
 
 
-class SandboxMissingError(ValueError):
+class SandboxMissingError(EnvironmentProblem):
     """The isolator is not there or does not work, so that nothing may run."""
 
 
@@ -53,7 +55,9 @@ def seccomp_program() -> int:
         for name, action in rules:
             number = library.seccomp_syscall_resolve_name(name.encode())
             if number == -1:
-                raise ValueError(f"sandbox_syscalls.txt names {name!r}, which libseccomp does not know: correct it")
+                raise EnvironmentProblem(
+                    f"sandbox_syscalls.txt names {name!r}, which libseccomp does not know: correct it"
+                )
             if number >= 0 and library.seccomp_rule_add(context, action, number, 0):
                 raise RuntimeError(f"libseccomp refused a rule for {name}")
         if library.seccomp_export_bpf(context, target):

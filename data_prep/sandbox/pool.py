@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, fields
 
 from data_prep.sandbox.isolation import SandboxMissingError
 from data_prep.sandbox.process import Zygote, ZygoteDiedError
+from nemo_amalia.utils.errors import EnvironmentProblem
 
 __all__ = ["Limits", "Outcome", "Sandbox", "SandboxMissingError"]
 
@@ -47,7 +48,7 @@ class Limits:
 
     cpu_seconds: whole seconds of CPU. wall_seconds: by the clock. memory_bytes: address space. output_bytes: of stdout,
     of stderr and of the value, each. disk_bytes: of its folder, which lies in memory; files: how many. code_bytes: of
-    the program and of its stdin, each. Raises ValueError on what is not positive.
+    the program and of its stdin, each. Raises EnvironmentProblem on what is not positive.
     """
 
     cpu_seconds: int = 2
@@ -63,7 +64,7 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             if not value > 0 or (field.type == "int" and int(value) != value):
-                raise ValueError(f"sandbox limit {field.name} is {value!r}: expected a positive {field.type}")
+                raise EnvironmentProblem(f"sandbox limit {field.name} is {value!r}: expected a positive {field.type}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Sandbox:
 
     def __init__(self, workers: int = 2, limits: Limits | None = None, hash_seed: int = 0) -> None:
         if workers < 1:
-            raise ValueError(f"the sandbox has {workers} workers: expected at least 1")
+            raise EnvironmentProblem(f"the sandbox has {workers} workers: expected at least 1")
         self.workers, self.limits, self.hash_seed = workers, limits or Limits(), hash_seed
         self.started = 0  # interpreters so far: more than `workers` means that some have died
         self._lock, self._owner = threading.Lock(), 0
@@ -108,7 +109,7 @@ class Sandbox:
         """Runs one program, waiting for a free interpreter."""
         for name, text in (("program", code), ("stdin", stdin)):
             if len(text.encode("utf-8", "surrogatepass")) > self.limits.code_bytes:
-                raise ValueError(
+                raise EnvironmentProblem(
                     f"a {name} of more than {self.limits.code_bytes} bytes: shorten it or raise code_bytes"
                 )
         self._prepare()

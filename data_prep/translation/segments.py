@@ -14,6 +14,7 @@ from typing import Any
 
 from data_prep.translation import formats
 from data_prep.translation.spans import Masked, mask
+from nemo_amalia.utils.errors import DataError
 
 FIELDS = ("messages", "chosen", "rejected")
 ASSISTANT = ("translate", "keep")
@@ -38,10 +39,10 @@ def split(sample: Mapping[str, Any], assistant: str = "translate", quotes: bool 
     """The segments of a sample, in the order of the conversation.
 
     assistant: "keep" leaves every assistant turn as it is (OCR sets: the picture's text is the answer). quotes: what
-    stands in quotation marks is kept. Raises ValueError on a sample that is not a conversation.
+    stands in quotation marks is kept. Raises DataError on a sample that is not a conversation.
     """
     if assistant not in ASSISTANT:
-        raise ValueError(f"assistant={assistant!r}; expected one of {ASSISTANT}")
+        raise DataError(f"assistant={assistant!r}; expected one of {ASSISTANT}")
     found: dict[tuple[str, str], list[tuple[Any, ...]]] = {}
     for place, role, text in _texts(sample):
         found.setdefault((role, text), []).append(place)
@@ -94,7 +95,7 @@ def _texts(sample: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], str, st
                     if part.get("type") == "text":
                         yield (name, index, "content", part_index, "text"), message["role"], part["text"]
             else:
-                raise ValueError(
+                raise DataError(
                     f"sample {sample.get('key')}: {name}[{index}] is {str(message)[:80]!r}; "
                     "expected a role and content, a string or a list of parts"
                 )

@@ -18,6 +18,7 @@ from data_prep.translation import editing
 from data_prep.translation.guards import Fault
 from data_prep.translation.segments import join, split
 from data_prep.translation.work import Work
+from nemo_amalia.utils.errors import DataError
 
 PROMPT = "translate/gemma"
 
@@ -52,7 +53,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if not (self.translator or self.editor) or self.tries < 1:
-            raise ValueError(
+            raise DataError(
                 f"translator={self.translator!r}, editor={self.editor!r}, tries={self.tries}: name at least one role, "
                 "and at least one try"
             )

@@ -3,6 +3,9 @@
 import json
 from pathlib import Path
 
+from nemo_amalia.utils.errors import DataError
+from nemo_amalia.utils.files import read_json
+
 BASE = Path(__file__).resolve().parents[1] / "base"
 
 IMAGE_TOKEN, START, END, PAD = "<image>", "<|im_start|>", "<|im_end|>", "<pad>"
@@ -83,7 +86,7 @@ def build_tokenizer(seed: int = TOKENIZER_SEED):
     roles = ["user\n", "assistant\n", "system\n"] * 400  # the template's own words
     tokenizer.train_from_iterator([*tokenizer_corpus(seed), *roles], trainer)
     if tokenizer.get_vocab_size() != VOCABULARY:
-        raise ValueError(f"the tokenizer has {tokenizer.get_vocab_size()} tokens, expected {VOCABULARY}: more text")
+        raise DataError(f"the tokenizer has {tokenizer.get_vocab_size()} tokens, expected {VOCABULARY}: more text")
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -176,7 +179,7 @@ def save_decoder(decoder, tokenizer, folder: Path) -> None:
     decoder.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
-    written = json.loads(path.read_text())
+    written = read_json(path)
     written["tokenizer_class"] = "PreTrainedTokenizerFast"  # the 5.x name is unknown to transformers 4.57
     written["extra_special_tokens"] = {"image_token": IMAGE_TOKEN}
     path.write_text(json.dumps(written, indent=2, ensure_ascii=False) + "\n")

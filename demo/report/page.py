@@ -18,6 +18,7 @@ from demo.report.figures import CURVES, curve_svg
 from demo.report.variety import percent
 from demo.run_folder import KIND_NAMES, STAGES, RunInputs, read_run
 from demo.score import Tally
+from nemo_amalia.utils.errors import DataError, UserError
 
 TARGET = 0.90  # issue 2: at least 90 % of the held-out scene questions
 TEMPLATES = Path(__file__).parent / "templates"
@@ -184,7 +185,7 @@ def page(inputs: RunInputs) -> str:
     """The whole page; every number in it is computed from the inputs."""
     before, after = score.scene_accuracy(inputs.before), score.scene_accuracy(inputs.after)
     if not after.asked:
-        raise ValueError(f"{inputs.folder} asked no scene question: run demo.answer with --samples 10 or more")
+        raise DataError(f"{inputs.folder} asked no scene question: run demo.answer with --samples 10 or more")
     read = {name: (TEMPLATES / f"report.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
     return Template(read["html"]).substitute(
         title=f"nemo_amalia demo: {percent(before.share)} to {percent(after.share)}",
@@ -224,7 +225,7 @@ def build(run: Path, out: Path) -> Path:
             shutil.copyfile(inputs.folder / record["image"], out / "images" / Path(record["image"]).name)
         (out / "report.html").write_text(html, encoding="utf-8")
     except OSError as error:
-        raise ValueError(f"cannot write {out}: {error.strerror}: choose a folder that can be written") from error
+        raise DataError(f"cannot write {out}: {error.strerror}: choose a folder that can be written") from error
     return out / "report.html"
 
 
@@ -241,7 +242,7 @@ def main(argv: list[str] | None = None) -> int:
             from demo.report.readme_figure import readme_figure
 
             readme_figure(read_run(args.run), args.readme)
-    except ValueError as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"report: {path.resolve().as_uri()}")

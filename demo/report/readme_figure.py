@@ -8,6 +8,7 @@ from demo.report.figures import PAPER, draw_loss, draw_rewards, style
 from demo.run_folder import KIND_NAMES, RunInputs
 from demo.score import is_correct
 from demo.variety import DRAWINGS, forms_of
+from nemo_amalia.utils.errors import DataError
 
 PIXELS = (1600, 1030)
 _DPI = 100
@@ -168,4 +169,4 @@ def readme_figure(inputs: RunInputs, out: Path) -> None:
             Path(out).parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(out, dpi=_DPI)
         except OSError as error:
-            raise ValueError(f"cannot write {out}: {error.strerror}: choose a folder that can be written") from error
+            raise DataError(f"cannot write {out}: {error.strerror}: choose a folder that can be written") from error

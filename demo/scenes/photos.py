@@ -13,6 +13,7 @@ from PIL import Image
 
 from demo.scenes.questions import Question
 from demo.scenes.split import Side
+from nemo_amalia.utils.errors import DataError
 
 _SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets/images")
 
@@ -70,7 +71,7 @@ def load(photo: Photo) -> Image.Image:
     package, folder = photo.package
     path = importlib.resources.files(package) / folder / photo.name
     if not path.is_file():
-        raise ValueError(f"{photo.name} is not in {package}'s {folder}: install the versions of pyproject.toml")
+        raise DataError(f"{photo.name} is not in {package}'s {folder}: install the versions of pyproject.toml")
     with path.open("rb") as stream:
         return Image.open(stream).convert("RGB")
 

@@ -7,6 +7,8 @@ see only `train`, the evaluation only `eval`, whatever their seeds (issue 2: hel
 import hashlib
 from typing import Literal
 
+from nemo_amalia.utils.errors import DataError
+
 Side = Literal["train", "eval"]
 
 #: Out of 100 contents, how many are held out.
@@ -32,7 +34,7 @@ def require_side(content: str, side: Side) -> None:
     """
     seen = side_of(content)
     if seen != side:
-        raise ValueError(
+        raise DataError(
             f"{content!r} lies on the {seen} side of the split and was asked for as {side}: draw another one "
             "(demo/scenes/split.py decides by content, so it cannot be moved)"
         )

@@ -5,12 +5,12 @@ Written so that transformers 5 and 4.57 both load it; what 4.57 needs was found 
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from nemo_amalia.utils.files import write_json
+from nemo_amalia.utils.errors import CheckpointError, DataError
+from nemo_amalia.utils.files import read_json, write_json
 from nemo_amalia.utils.text import first_line
 
 IMAGE_TOKEN = "<image>"
@@ -21,15 +21,12 @@ _NOT = ("*.index.json",)
 _TOKENIZER_CLASSES = {"TokenizersBackend": "PreTrainedTokenizerFast"}
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Raises ValueError when the file is missing or is no JSON object."""
+def read_part(path: Path) -> dict[str, Any]:
+    """A JSON file of a Hugging Face folder. Raises CheckpointError when it is missing or corrupt."""
     try:
-        content = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}): give a complete Hugging Face folder") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}; expected a JSON object")
-    return content
+        return read_json(path)
+    except DataError as error:
+        raise CheckpointError(f"{error}; give a complete Hugging Face folder") from error
 
 
 def copy_assets(source: Path, target: Path) -> None:
@@ -42,61 +39,61 @@ def copy_assets(source: Path, target: Path) -> None:
 
 
 def load_config(folder: Path):
-    """An HF folder's config. Raises ValueError when there is none, or transformers does not know its model."""
-    content = read_json(Path(folder) / "config.json")
+    """An HF folder's config. Raises CheckpointError when there is none, or transformers does not know its model."""
+    content = read_part(Path(folder) / "config.json")
     from transformers import AutoConfig  # takes seconds, and there is a config now
 
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except (ValueError, KeyError, OSError) as error:
-        raise ValueError(
+        raise CheckpointError(
             f"{folder} holds {content.get('architectures') or content.get('model_type')!r}, which transformers cannot "
             "read: give a Hugging Face folder of a supported model"
         ) from error
 
 
 def load_tokenizer(folder: Path):
-    """An HF folder's tokenizer. Raises ValueError when it has none."""
+    """An HF folder's tokenizer. Raises CheckpointError when it has none."""
     from transformers import AutoTokenizer
 
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (ValueError, OSError, KeyError) as error:
         reason = first_line(error)  # transformers goes on for a paragraph
-        raise ValueError(
+        raise CheckpointError(
             f"{folder} has no tokenizer that transformers can load ({reason}): add tokenizer.json and "
             "tokenizer_config.json"
         ) from error
 
 
 def check_image_token(folder: Path, config: Any) -> None:
-    """Raises ValueError when ``<image>`` is not one token that config, tokenizer and vocabulary agree on."""
+    """Raises CheckpointError when ``<image>`` is not one token that config, tokenizer and vocabulary agree on."""
     tokenizer = load_tokenizer(folder)
     found = tokenizer.get_vocab().get(IMAGE_TOKEN)
     if found is None:
-        raise ValueError(
+        raise CheckpointError(
             f"the vocabulary of {folder} ({len(tokenizer)} tokens) lacks {IMAGE_TOKEN}: a LLaVA-NeXT folder must have "
             "it; add it to the tokenizer and resize the model's embeddings, or import from --vision and --llm"
         )
     if found != config.image_token_index:
-        raise ValueError(
+        raise CheckpointError(
             f"image_token_index is {config.image_token_index} in {folder}/config.json and {IMAGE_TOKEN} is token "
             f"{found} of its tokenizer: set image_token_index to the tokenizer's"
         )
     rows = config.text_config.vocab_size
     if found >= rows:
-        raise ValueError(
+        raise CheckpointError(
             f"{IMAGE_TOKEN} is token {found} and the embeddings of {folder} have {rows} rows: resize the embeddings"
         )
 
 
 def make_portable(folder: Path) -> None:
     """Rewrite a folder's JSON files so that transformers 4.57 reads them as transformers 5 does."""
-    config = read_json(folder / "config.json")
+    config = read_part(folder / "config.json")
     _portable_rope(config["text_config"])
     write_json(folder / "config.json", config, indent=2)
     tokenizer_file = folder / "tokenizer_config.json"
-    tokenizer = read_json(tokenizer_file)
+    tokenizer = read_part(tokenizer_file)
     name = tokenizer.get("tokenizer_class")
     tokenizer["tokenizer_class"] = _TOKENIZER_CLASSES.get(name, name)
     tokenizer["extra_special_tokens"] = {"image_token": IMAGE_TOKEN}
@@ -112,7 +109,7 @@ def _portable_images(folder: Path) -> None:
     for name in ("processor_config.json", "preprocessor_config.json"):
         if not (folder / name).exists():
             continue
-        content = read_json(folder / name)
+        content = read_part(folder / name)
         part = content.get("image_processor", content)
         if "image_processor_type" in part:
             part["image_processor_type"] = "LlavaNextImageProcessorFast"
@@ -135,7 +132,7 @@ def set_pinpoints(folder: Path, pinpoints: list[list[int]]) -> None:
         path = folder / name
         if not path.exists():
             continue
-        content = read_json(path)
+        content = read_part(path)
         for part in (content, content.get("image_processor")):
             if isinstance(part, dict) and "image_grid_pinpoints" in part:
                 part["image_grid_pinpoints"] = pinpoints

@@ -19,6 +19,8 @@ from torch.distributed.checkpoint.metadata import ChunkStorageMetadata, Metadata
 from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 from torch.distributed.checkpoint.planner_helpers import create_read_items_for_chunk_list
 
+from nemo_amalia.utils.errors import CheckpointError
+
 
 class CheckpointReader:
     """Tensors of an iteration folder, by Megatron's description of where they lie."""
@@ -32,7 +34,7 @@ class CheckpointReader:
     def read(self, entry: ShardedTensor | ShardedTensorFactory) -> Tensor:
         """The whole tensor that ``entry`` (of a model's sharded_state_dict; its data may be on meta) stands for.
 
-        Raises ValueError when the checkpoint does not have it in this shape.
+        Raises CheckpointError when the checkpoint does not have it in this shape.
         """
         shape = entry.data.shape
         entry.data = torch.empty(shape, dtype=entry.data.dtype, device="cpu")
@@ -48,7 +50,7 @@ class CheckpointReader:
             known = self._metadata.state_dict_metadata.get(entry.key)
             if known is None or tuple(known.size) != tuple(entry.global_shape):
                 seen = "nothing" if known is None else f"a tensor of {tuple(known.size)}"
-                raise ValueError(
+                raise CheckpointError(
                     f"the checkpoint {self.iteration} has {seen} under {entry.key}; its run_config.yaml says "
                     f"{tuple(entry.global_shape)}: the two do not belong together"
                 )

@@ -9,6 +9,8 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+from nemo_amalia.utils.errors import CheckpointError
+
 ASSETS = "hf"
 TRACKER = "latest_checkpointed_iteration.txt"  # written last: a save without it never ended
 _ALWAYS = ("run_config.yaml", ".metadata", "metadata.json")
@@ -17,23 +19,23 @@ _ALWAYS = ("run_config.yaml", ".metadata", "metadata.json")
 def latest_iteration(checkpoint: str | Path) -> Path:
     """The newest ``iter_N`` folder of a checkpoint, or the folder itself when it is one.
 
-    Raises ValueError when there is none, or when it is torn.
+    Raises CheckpointError when there is none, or when it is torn.
     """
     folder = Path(checkpoint)
     if not folder.is_dir():
-        raise ValueError(f"there is no checkpoint folder {folder}: check the path")
+        raise CheckpointError(f"there is no checkpoint folder {folder}: check the path")
     if not (folder / "run_config.yaml").is_file() and not folder.name.startswith("iter_"):
         tracker = folder / TRACKER
         if not tracker.is_file():
-            raise ValueError(
+            raise CheckpointError(
                 f"{folder} is no checkpoint (no {TRACKER}): name the folder that `amalia import` or a run made"
             )
         step = tracker.read_text().strip()
         if not step:
-            raise ValueError(f"{tracker} is empty: write the number of an iteration that is there into it")
+            raise CheckpointError(f"{tracker} is empty: write the number of an iteration that is there into it")
         folder = folder / (f"iter_{int(step):07d}" if step.isdigit() else step)
         if not folder.is_dir():
-            raise ValueError(
+            raise CheckpointError(
                 f"{tracker} names {folder.name}, which is not beside it: it was moved or deleted; "
                 "write the number of an iteration that is there into it"
             )
@@ -42,7 +44,7 @@ def latest_iteration(checkpoint: str | Path) -> Path:
 
 
 def check_whole(iteration: str | Path) -> None:
-    """Raises ValueError naming what an ``iter_N`` folder lacks: missing files, or data shorter than its index says."""
+    """Raise CheckpointError where an ``iter_N`` folder lacks files, or data is shorter than its index says."""
     iteration = Path(iteration)
     missing = [name for name in _ALWAYS if not (iteration / name).is_file()]
     if missing:
@@ -94,19 +96,19 @@ class _IndexReader(pickle.Unpickler):
         return known.get((module, name), _Record)
 
 
-def _torn(iteration: Path, what: str) -> ValueError:
-    return ValueError(
+def _torn(iteration: Path, what: str) -> CheckpointError:
+    return CheckpointError(
         f"checkpoint {iteration} is torn ({what}): delete it and name the one before in {TRACKER}, or import again"
     )
 
 
 def assets_of(checkpoint: str | Path) -> Path:
-    """The ``hf`` folder of a checkpoint, beside or inside it. Raises ValueError where there is none."""
+    """The ``hf`` folder of a checkpoint, beside or inside it. Raises CheckpointError where there is none."""
     folder = Path(checkpoint)
     for candidate in (folder / ASSETS, folder.parent / ASSETS):
         if (candidate / "config.json").is_file():
             return candidate
-    raise ValueError(
+    raise CheckpointError(
         f"{folder} has no {ASSETS} folder with config, tokenizer and processor: copy the one that `amalia import` "
         "wrote beside it, or import the model again"
     )

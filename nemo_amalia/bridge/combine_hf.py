@@ -17,6 +17,7 @@ from nemo_amalia.bridge import assets, vocabulary, weight_map
 from nemo_amalia.bridge.supported import ARCHITECTURE, check_supported
 from nemo_amalia.bridge.tensor_files import SHARD_BYTES, TensorFolder, write_shards
 from nemo_amalia.data.images.geometry import grids_up_to
+from nemo_amalia.utils.errors import CheckpointError
 
 SIGLIP_TYPES = ("siglip", "siglip_vision_model")
 _TOWER_PREFIXES = ("vision_model.", "", "vision_tower.vision_model.")  # published and 4.x; 5.x; out of a LLaVA
@@ -34,21 +35,21 @@ class Parts:
 
 
 def open_parts(vision: Path, llm: Path) -> Parts:
-    """Raises ValueError when the folders are not a SigLIP (not NaFlex) and a Llama that fit this model."""
+    """Raises CheckpointError when the folders are not a SigLIP (not NaFlex) and a Llama that fit this model."""
     vision_config, text_config = assets.load_config(vision), assets.load_config(llm)
     if vision_config.model_type not in SIGLIP_TYPES:
-        raise ValueError(
+        raise CheckpointError(
             f"{vision} holds a {vision_config.model_type!r}; expected a fixed-resolution SigLIP "
             f"({' or '.join(SIGLIP_TYPES)}), e.g. siglip2-so400m-patch16-384"
         )
     if text_config.model_type != "llama":
-        raise ValueError(f"{llm} holds a {text_config.model_type!r}; expected a LlamaForCausalLM")
+        raise CheckpointError(f"{llm} holds a {text_config.model_type!r}; expected a LlamaForCausalLM")
     vision_config = getattr(vision_config, "vision_config", vision_config)
     vision_config.vision_use_head = False  # LLaVA-NeXT takes the patches, not the pooled head
     tower, decoder = TensorFolder(vision), TensorFolder(llm)
     prefixes = [p for p in _TOWER_PREFIXES if p + "embeddings.patch_embedding.weight" in tower]
     if not prefixes:
-        raise ValueError(f"{vision} has no SigLIP vision tensors, e.g. none ends in embeddings.patch_embedding.weight")
+        raise CheckpointError(f"{vision} has no SigLIP vision tensors: none ends in embeddings.patch_embedding.weight")
     return Parts(vision_config, text_config, tower, decoder, prefixes[0])
 
 
@@ -65,8 +66,8 @@ def compose(
     """Write a LlavaNextForConditionalGeneration folder to ``out`` (which exists) and return it.
 
     ``<image>`` is added to the tokenizer if it is not there; the embeddings grow if they have no spare row for it.
-    dtype: of all tensors; None takes the decoder's. Raises ValueError when the parts do not fit (see open_parts) or
-    the decoder's tokenizer has no usable chat template.
+    dtype: of all tensors; None takes the decoder's. Raises CheckpointError when the parts do not fit (see open_parts)
+    or the decoder's tokenizer has no usable chat template.
     """
     parts, out = open_parts(Path(vision), Path(llm)), Path(out)
     tokenizer = assets.load_tokenizer(llm)
@@ -130,7 +131,7 @@ def _check_sources(parts: Parts, expected: list[str], vision: Path, llm: Path) -
     for folder, files in ((vision, parts.vision), (llm, parts.llm)):
         missing = [name for where, name in wanted if where is files and name not in files]
         if missing:
-            raise ValueError(
+            raise CheckpointError(
                 f"{folder} lacks {len(missing)} tensors that its config.json promises, e.g. {missing[0]}: "
                 "the folder is incomplete; copy it again"
             )
@@ -172,7 +173,7 @@ def _processor(tokenizer: Any, config: Any, vision: Path):
     from transformers import LlavaNextImageProcessor, LlavaNextProcessor
 
     path = vision / "preprocessor_config.json"
-    siglip = assets.read_json(path) if path.exists() else {}
+    siglip = assets.read_part(path) if path.exists() else {}
     siglip = siglip.get("image_processor", siglip)
     tile = config.vision_config.image_size
     images = LlavaNextImageProcessor(

@@ -7,6 +7,7 @@ from typing import Any
 
 from nemo_amalia.bridge.supported import ARCHITECTURE, is_tied, rope_of
 from nemo_amalia.model.provider import AmaliaVLModelProvider, ConnectorConfig, VisionConfig
+from nemo_amalia.utils.errors import CheckpointError
 
 # (transformers' SiglipVisionConfig, our VisionConfig)
 VISION_FIELDS = (
@@ -75,10 +76,10 @@ def _yarn_fields(text: Any, rope: dict) -> dict[str, Any]:
 def to_hf(provider: AmaliaVLModelProvider, llama: dict[str, Any]) -> dict[str, Any]:
     """LlavaNextConfig's content for a provider; ``llama`` is what Bridge's Llama map made of it.
 
-    Raises ValueError for a connector that transformers' LLaVA-NeXT does not have.
+    Raises CheckpointError for a connector that transformers' LLaVA-NeXT does not have.
     """
     if provider.connector.type != "mlp" or not provider.connector.bias:
-        raise ValueError(
+        raise CheckpointError(
             f"the connector is {provider.connector.type!r} with bias={provider.connector.bias}; transformers' "
             "LLaVA-NeXT has a 2-layer MLP with biases only, so this model cannot be exported"
         )

@@ -19,6 +19,7 @@ from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
 from nemo_amalia.bridge.import_hf import parse_dtype
 from nemo_amalia.bridge.supported import check_supported
 from nemo_amalia.bridge.tensor_files import SHARD_BYTES, write_shards
+from nemo_amalia.utils.errors import CheckpointError
 from nemo_amalia.utils.files import atomic_folder, write_json
 
 # Lengths and seeds of training are no property of the model: the import's values stand.
@@ -37,7 +38,7 @@ def export_checkpoint(
 
     checkpoint: a run's checkpoint folder (its latest iteration is taken) or one iteration. hf_assets: the folder with
     config, tokenizer and processor, if it is neither in the checkpoint nor beside it. dtype: None keeps the model's.
-    Runs in one process. Raises ValueError for a missing or torn checkpoint, one whose assets belong to another
+    Runs in one process. Raises CheckpointError for a missing or torn checkpoint, one whose assets belong to another
     model, a connector that LLaVA-NeXT cannot express, and an output folder that cannot be written.
     """
     chosen = parse_dtype(dtype)
@@ -59,7 +60,7 @@ def _provider(iteration: Path):
 
     provider, _ = load_model_config(str(iteration))
     if not isinstance(provider, llava_next.AmaliaVLModelProvider):
-        raise ValueError(
+        raise CheckpointError(
             f"{iteration} holds a {type(provider).__name__}; expected an AmaliaVLModelProvider: it was not written by "
             "`amalia import` or `amalia train`"
         )
@@ -67,7 +68,7 @@ def _provider(iteration: Path):
 
 
 def _check_assets(provider, source: Path) -> dict:
-    """The HF config that the checkpoint's model has. Raises ValueError when that of the assets is another's."""
+    """The HF config that the checkpoint's model has. Raises CheckpointError when that of the assets is another's."""
     from nemo_amalia.bridge import config_map
     from nemo_amalia.bridge.llava_next import LlavaNextBridge
 
@@ -81,7 +82,7 @@ def _check_assets(provider, source: Path) -> dict:
         if line.split(":")[0].rsplit(".", 1)[-1] not in _NOT_COMPARED
     ]
     if found:
-        raise ValueError(
+        raise CheckpointError(
             f"{source}/config.json belongs to another model than the checkpoint ({'; '.join(found[:3])}): put the "
             "hf folder of the import that this run started from beside it"
         )
@@ -91,7 +92,7 @@ def _check_assets(provider, source: Path) -> dict:
 def _finish(folder: Path, expected: dict, dtype: torch.dtype | None) -> None:
     """What training may have changed goes into the copied files."""
     assets.set_pinpoints(folder, expected["image_grid_pinpoints"])
-    config = assets.read_json(folder / "config.json")
+    config = assets.read_part(folder / "config.json")
     config["dtype"] = str(dtype).removeprefix("torch.") if dtype else expected["dtype"]
     for part in ("text_config", "vision_config"):
         config[part].pop("dtype", None)

@@ -10,6 +10,7 @@ import torch
 from nemo_amalia.bridge import assets
 from nemo_amalia.bridge.checkpoints import ASSETS
 from nemo_amalia.bridge.supported import check_supported
+from nemo_amalia.utils.errors import CheckpointError
 from nemo_amalia.utils.files import atomic_folder
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,10 +30,12 @@ def import_checkpoint(
 
     hf: a LLaVA-NeXT folder; or vision and llm: a SigLIP and a Llama folder, joined by a connector drawn from ``seed``,
     with the grids of at most ``max_tiles`` tiles. dtype: fp32, bf16 or fp16; None keeps the folder's.
-    Runs in one process, without torchrun. Raises ValueError, before anything is written, for folders that do not fit.
+    Runs in one process, without torchrun. Raises CheckpointError for folders that do not fit, before it writes.
     """
     if (hf is None) != (vision is not None and llm is not None) or (hf is not None and (vision or llm)):
-        raise ValueError("import takes either hf, or vision and llm together: one LLaVA-NeXT folder, or its two parts")
+        raise CheckpointError(
+            "import takes either hf, or vision and llm together: one LLaVA-NeXT folder, or its two parts"
+        )
     chosen = parse_dtype(dtype)
     with atomic_folder(Path(out)) as partial:
         if hf is not None:
@@ -47,9 +50,9 @@ def import_checkpoint(
 
 
 def parse_dtype(name: str | None) -> torch.dtype | None:
-    """Raises ValueError for a name that is not in DTYPES."""
+    """Raises CheckpointError for a name that is not in DTYPES."""
     if name is not None and name not in DTYPES:
-        raise ValueError(f"dtype is {name!r}; this model has {', '.join(DTYPES)}")
+        raise CheckpointError(f"dtype is {name!r}; this model has {', '.join(DTYPES)}")
     return DTYPES[name] if name else None
 
 

@@ -60,7 +60,7 @@ class LlavaNextBridge(LlamaBridge):
     """Config and weights in both directions. The decoder's config map is Bridge's own for Llama."""
 
     def provider_bridge(self, hf_pretrained) -> AmaliaVLModelProvider:
-        """Provider for a LlavaNextConfig. Raises ValueError for one that the Megatron model cannot express."""
+        """Provider for a LlavaNextConfig. Raises CheckpointError for one that the Megatron model cannot express."""
         config = hf_pretrained.config
         supported.check_supported(config)
         provider = super().provider_bridge(SimpleNamespace(config=config_map.decoder_config(config)))
@@ -114,7 +114,7 @@ def _tower_mapping(megatron: str, hf: str):
 
 
 def check_tensors(hf_pretrained) -> None:
-    """Raises ValueError when an HF folder lacks tensors of its config's model, or has others."""
+    """Raises CheckpointError when an HF folder lacks tensors of its config's model, or has others."""
     keys = hf_pretrained.state.source.get_all_keys()
     config = hf_pretrained.config
     form, tied = weight_map.key_form(keys), supported.is_tied(config)

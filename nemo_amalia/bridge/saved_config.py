@@ -7,14 +7,15 @@ from megatron.bridge.utils.instantiate_utils import register_allowed_target_pref
 
 from nemo_amalia.bridge.checkpoints import latest_iteration
 from nemo_amalia.model.provider import AmaliaVLModelProvider
+from nemo_amalia.utils.errors import CheckpointError
 
 
 def read_provider(checkpoint: str) -> AmaliaVLModelProvider:
-    """The model's config as its checkpoint saved it. Raises ValueError for a missing or foreign checkpoint."""
+    """The model's config as its checkpoint saved it. Raises CheckpointError for a missing or foreign checkpoint."""
     register_allowed_target_prefix("nemo_amalia")
     provider, _ = load_model_config(str(latest_iteration(checkpoint)))
     if not isinstance(provider, AmaliaVLModelProvider):
-        raise ValueError(
+        raise CheckpointError(
             f"{checkpoint} holds a {type(provider).__name__}, expected an AmaliaVLModelProvider: "
             "make it with `amalia import`"
         )

@@ -6,6 +6,8 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from nemo_amalia.utils.errors import CheckpointError
+
 # A saved config may come from any layout; these put it on one rank (megatron.bridge's load_megatron_model does so too).
 ONE_RANK = {
     "tensor_model_parallel_size": 1,
@@ -40,14 +42,14 @@ def single_process(provider) -> Iterator[dict]:
 
     Gives the values that were replaced by name, for a config that is saved and must not say how it was converted.
 
-    Raises ValueError inside a job that has initialised torch.distributed already.
+    Raises CheckpointError inside a job that has initialised torch.distributed already.
     """
     import torch.distributed as dist
     from megatron.bridge.training.model_load_save import temporary_distributed_context
     from megatron.core.process_groups_config import ProcessGroupCollection
 
     if dist.is_initialized():
-        raise ValueError("import and export run in one process of their own: start them outside of torchrun")
+        raise CheckpointError("import and export run in one process of their own: start them outside of torchrun")
     before = {name: getattr(provider, name) for name in ONE_RANK if hasattr(provider, name)}
     for name in before:
         setattr(provider, name, ONE_RANK[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nemo_amalia.model.connectors import ACTIVATIONS
+from nemo_amalia.utils.errors import CheckpointError
 
 ARCHITECTURE = "LlavaNextForConditionalGeneration"
 # Megatron-Core's llama3 RoPE scaling has these built in (rotary_pos_embedding.py, _apply_scaling).
@@ -23,10 +24,10 @@ def is_tied(config: Any) -> bool:
 
 
 def check_supported(config: Any) -> None:
-    """Raises ValueError, naming the field, when the Megatron model would not compute what this config means."""
+    """Raises CheckpointError, naming the field, when the Megatron model would not compute what this config means."""
     architecture = (getattr(config, "architectures", None) or [type(config).__name__])[0]
     if getattr(config, "model_type", None) != "llava_next":
-        raise ValueError(
+        raise CheckpointError(
             f"the HF folder holds a {architecture} (model_type {getattr(config, 'model_type', None)!r}); expected "
             f"{ARCHITECTURE}: to start from a SigLIP and a Llama folder use --vision and --llm"
         )
@@ -46,7 +47,7 @@ def check_supported(config: Any) -> None:
     )
     for name, value, allowed in wanted:
         if value not in allowed:
-            raise ValueError(
+            raise CheckpointError(
                 f"{name} is {value!r} in the HF config; this model has {' or '.join(map(repr, allowed))}: "
                 "take a LLaVA-NeXT with a SigLIP tower and a Llama decoder"
             )
@@ -57,12 +58,12 @@ def _check_rope(rope: dict) -> None:
     fixed = LLAMA3_FIXED if rope["rope_type"] == "llama3" else {}
     for name, value in fixed.items():
         if rope.get(name, value) != value:
-            raise ValueError(
+            raise CheckpointError(
                 f"rope_parameters.{name} is {rope[name]}; Megatron-Core's llama3 scaling has {value} built in, "
                 "so this checkpoint's positions cannot be reproduced"
             )
     if rope.get("attention_factor") is not None:
-        raise ValueError(
+        raise CheckpointError(
             f"rope_parameters.attention_factor is {rope['attention_factor']}; Megatron-Core computes its own from "
             "factor, mscale and mscale_all_dim: remove it if it equals the computed one"
         )

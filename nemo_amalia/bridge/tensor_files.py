@@ -11,6 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nemo_amalia.utils.errors import CheckpointError
+from nemo_amalia.utils.files import read_json
+
 INDEX = "model.safetensors.index.json"
 SHARD_BYTES = 5_000_000_000  # as transformers' save_pretrained
 
@@ -18,7 +21,7 @@ SHARD_BYTES = 5_000_000_000  # as transformers' save_pretrained
 class TensorFolder:
     """The tensors of an HF folder by name; only what is asked for is read.
 
-    Raises ValueError when there are no safetensors, a shard of the index is missing, or a file is cut short.
+    Raises CheckpointError when there are no safetensors, a shard of the index is missing, or a file is cut short.
     """
 
     def __init__(self, folder: Path):
@@ -29,7 +32,7 @@ class TensorFolder:
             try:
                 handle = safe_open(self.folder / name, framework="pt")
             except (SafetensorError, OSError) as error:
-                raise ValueError(
+                raise CheckpointError(
                     f"{self.folder / name} cannot be read ({error}): the file is missing or cut short; copy it again"
                 ) from error
             self._files[name] = handle
@@ -38,10 +41,10 @@ class TensorFolder:
     def _file_names(self) -> list[str]:
         index = self.folder / INDEX
         if index.exists():
-            return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            return sorted(set(read_json(index)["weight_map"].values()))
         names = sorted(path.name for path in self.folder.glob("*.safetensors"))
         if not names:
-            raise ValueError(
+            raise CheckpointError(
                 f"{self.folder} has no .safetensors file: save the model again with transformers' "
                 "save_pretrained (pickled .bin weights are not read)"
             )
@@ -70,7 +73,7 @@ def write_shards(tensors: Iterable[tuple[str, Tensor]], folder: Path, shard_byte
         total += sum(_bytes(tensor) for tensor in shard.values())
         shard.clear()
     if not written:
-        raise ValueError(f"there is no tensor to write to {folder}")
+        raise CheckpointError(f"there is no tensor to write to {folder}")
     if len(written) == 1:
         written[0][0].rename(folder / "model.safetensors")
         return total

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from nemo_amalia.bridge.assets import IMAGE_TOKEN
+from nemo_amalia.utils.errors import CheckpointError
 
 logger = logging.getLogger(__name__)
 
@@ -59,11 +60,11 @@ def grow(embeddings: Tensor, place: Place) -> Tensor:
 def ensure_chat_template(tokenizer: Any, where: str) -> None:
     """Leaves the tokenizer with a template that takes strings and lists with images, and ends turns with its EOS.
 
-    A template that is plain ChatML for text is replaced by CHATML. Raises ValueError for any other that cannot take
-    images, and when ``eos_token`` does not end a turn (evaluation stops on it alone).
+    A template that is plain ChatML for text is replaced by CHATML. Raises CheckpointError for any other that cannot
+    take images, and when ``eos_token`` does not end a turn (evaluation stops on it alone).
     """
     if not tokenizer.chat_template:
-        raise ValueError(
+        raise CheckpointError(
             f"the tokenizer of {where} has no chat template: add chat_template.jinja to the folder (ChatML, for AMALIA)"
         )
     if not _takes_images(tokenizer):
@@ -73,14 +74,14 @@ def ensure_chat_template(tokenizer: Any, where: str) -> None:
         tokenizer.chat_template = CHATML
         if before != _render(tokenizer, talk):
             tokenizer.chat_template = original
-            raise ValueError(
+            raise CheckpointError(
                 f"the chat template of {where} does not take a list with an image part and is not plain ChatML: "
                 "give it one that writes <image> for each part of type image, and takes strings too"
             )
         logger.warning("the chat template of %s is ChatML for text alone: replaced by ChatML that takes images", where)
     turn = _render(tokenizer, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
     if not tokenizer.eos_token or tokenizer.eos_token not in turn:
-        raise ValueError(
+        raise CheckpointError(
             f"eos_token of {where} is {tokenizer.eos_token!r}, which its chat template does not end a turn with: "
             "set eos_token to the end of a turn (<|im_end|> in ChatML)"
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from nemo_amalia.utils.errors import CheckpointError
+
 # Everything of the tower and the connector is whole on every tensor-parallel rank.
 TOWER = {
     "patch_embedding.weight": "embeddings.patch_embedding.weight",
@@ -90,13 +92,13 @@ FORMS = (
 
 
 def key_form(keys: Iterable[str]) -> KeyForm:
-    """The form of a folder's keys. Raises ValueError when it is none that we know."""
+    """The form of a folder's keys. Raises CheckpointError when it is none that we know."""
     present = set(keys)
     for form in FORMS:
         if form.tower + TOWER["patch_embedding.weight"] in present and form.decoder + "embed_tokens.weight" in present:
             return form
     shown = ", ".join(sorted(present)[:3]) or "no tensor at all"
-    raise ValueError(
+    raise CheckpointError(
         f"the checkpoint's tensors are named like {shown}; expected a LLaVA-NeXT with "
         f"{PORTABLE.tower}* and {PORTABLE.decoder}*: export it again with transformers' save_pretrained"
     )
@@ -120,17 +122,17 @@ def _expand(names: Iterable[str], layers: int) -> Iterator[str]:
 
 
 def check_keys(present: Iterable[str], expected: Iterable[str], where: str) -> None:
-    """Raises ValueError when tensors are missing, or are there that the model would silently drop."""
+    """Raises CheckpointError when tensors are missing, or are there that the model would silently drop."""
     present, expected = set(present), set(expected)
     missing = sorted(expected - present)
     if missing:
-        raise ValueError(
+        raise CheckpointError(
             f"{where} lacks {len(missing)} of {len(expected)} tensors, e.g. {missing[0]}: the folder is incomplete or "
             "its config.json belongs to another model"
         )
     extra = sorted(key for key in present - expected if not any(part in key for part in UNUSED))
     if extra:
-        raise ValueError(
+        raise CheckpointError(
             f"{where} has {len(extra)} tensors that this model has no place for, e.g. {extra[0]}: "
             "its config.json belongs to another model, or an adapter must be merged first"
         )

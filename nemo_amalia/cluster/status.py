@@ -18,6 +18,7 @@ from typing import Any
 
 from nemo_amalia.training.callbacks.run_state import read_state
 from nemo_amalia.training.job.run_lock import LOCK
+from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.text import duration
 
 RECENT = 50  # steps that loss, pace and tokens/s are means of
@@ -26,14 +27,14 @@ _SQUEUE_SECONDS = 10
 
 
 def status(run_dir: str | Path) -> dict[str, Any]:
-    """Everything that the screen shows, with times in seconds. Raises ValueError for a folder that is no run's."""
+    """Everything that the screen shows, with times in seconds. Raises DataError for a folder that is no run's."""
     folder = Path(run_dir)
     if not folder.is_dir():
-        raise ValueError(f"there is no run_dir {folder}: name the folder that a run was given as run_dir=")
+        raise DataError(f"there is no run_dir {folder}: name the folder that a run was given as run_dir=")
     attempts = _attempts(folder)
     state, records = read_state(folder), _records(folder / "metrics.jsonl")
     if not (state or records or attempts or (folder / LOCK).exists()):
-        raise ValueError(f"{folder} is no run_dir (no metrics.jsonl, no logs of a job): name the folder of a run")
+        raise DataError(f"{folder} is no run_dir (no metrics.jsonl, no logs of a job): name the folder of a run")
     total, step = state.get("total_steps"), records[-1]["step"] if records else 0
     return {
         "run_dir": str(folder),

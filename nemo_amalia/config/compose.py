@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.utils.errors import ConfigError
 from nemo_amalia.utils.text import first_line
 
 # Beside the package: an editable install, as `make setup` does it, is the only one that finds conf/.
@@ -23,13 +24,13 @@ def known_keys(schema: type = RunConfig, prefix: str = "") -> list[str]:
 
 
 def refuse_unknown(key: str) -> None:
-    """Raise ValueError naming the nearest known key; nothing for a known one."""
+    """Raise ConfigError naming the nearest known key; nothing for a known one."""
     known = known_keys()
     if key in known:
         return
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"known at the top: {', '.join(k for k in known if '.' not in k)}"
-    raise ValueError(f"unknown config key {key!r}: {hint}")
+    raise ConfigError(f"unknown config key {key!r}: {hint}")
 
 
 # Folders of conf/ that are no part of a run: what comes of them is data.path.
@@ -42,27 +43,27 @@ APART = {
 def check_overrides(overrides: list[str]) -> None:
     """Refuse words that are not key=value, unknown keys, and choices that conf/ does not have.
 
-    Raises ValueError, before Hydra would, with a remedy.
+    Raises ConfigError, before Hydra would, with a remedy.
     """
     groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
     for word in overrides:
         key, equals, value = word.partition("=")
         if not equals:
-            raise ValueError(f"{word!r} is not an override: write key=value, as in stage=sft or data.path=FOLDER")
+            raise ConfigError(f"{word!r} is not an override: write key=value, as in stage=sft or data.path=FOLDER")
         key = key.lstrip("+~")
         if key in APART:
-            raise ValueError(APART[key])
+            raise ConfigError(APART[key])
         if key in groups:
             choices = sorted(path.stem for path in (CONF / key).glob("*.yaml"))
             if value not in choices:
                 near = difflib.get_close_matches(value, choices, n=1, cutoff=0.3)
                 hint = f" (did you mean {near[0]}?)" if near else ""
-                raise ValueError(f"{key}={value}: conf/{key} has {', '.join(choices)}{hint}")
+                raise ConfigError(f"{key}={value}: conf/{key} has {', '.join(choices)}{hint}")
         elif not key.startswith("hydra"):
             refuse_unknown(key)
     given = {word.lstrip("+").partition("=")[0] for word in overrides if not word.endswith(("=null", "=None"))}
     if {"stage.train_steps", "stage.epochs"} <= given:
-        raise ValueError("stage.train_steps and stage.epochs are both given: leave one of them out")
+        raise ConfigError("stage.train_steps and stage.epochs are both given: leave one of them out")
 
 
 def register_schema() -> None:
@@ -73,23 +74,23 @@ def register_schema() -> None:
 
 
 def to_run_config(values: Any) -> RunConfig:
-    """Hydra's values as a RunConfig. Raises ValueError naming the key that has no value or the wrong type."""
+    """Hydra's values as a RunConfig. Raises ConfigError naming the key that has no value or the wrong type."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     missing = sorted(OmegaConf.missing_keys(values))
     if missing:
-        raise ValueError(f"no value for {', '.join(missing)}: add {missing[0]}=... to the command")
+        raise ConfigError(f"no value for {', '.join(missing)}: add {missing[0]}=... to the command")
     try:
         return OmegaConf.to_object(values)
     except OmegaConfBaseException as error:
-        raise ValueError(f"{error.full_key}: {first_line(error)}") from error
+        raise ConfigError(f"{error.full_key}: {first_line(error)}") from error
 
 
 def compose(overrides: list[str]) -> RunConfig:
     """The run that ``amalia train OVERRIDES`` describes. Loads Hydra, nothing heavier.
 
-    Raises ValueError with one clear line for whatever does not fit.
+    Raises ConfigError with one clear line for whatever does not fit.
     """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -102,5 +103,5 @@ def compose(overrides: list[str]) -> RunConfig:
             values = hydra_compose("config", overrides=overrides)
         except HydraException as error:
             cause = error.__cause__ or error
-            raise ValueError(" ".join(str(cause).split())) from error
+            raise ConfigError(" ".join(str(cause).split())) from error
     return to_run_config(values)

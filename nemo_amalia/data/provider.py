@@ -112,5 +112,5 @@ class SavableStream:
         return self.loader.state()
 
     def restore_state(self, state: dict) -> None:
-        """Called by Bridge on every rank when a run resumes. Raises ValueError for another layout."""
+        """Called by Bridge on every rank when a run resumes. Raises ConfigError for another layout."""
         self.loader.restore(state)

@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from nemo_amalia.utils.errors import DataError
 
-class BadSampleError(ValueError):
+
+class BadSampleError(DataError):
     """A sample that cannot be trained on; `reason` is one of faults.REASONS, the text names the sample."""
 
     def __init__(self, message: str, reason: str = "other") -> None:
@@ -203,10 +205,10 @@ class PackedBatch:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PackedBatch:
-        """The inverse of to_dict. Raises ValueError on a missing or an unknown field."""
+        """The inverse of to_dict. Raises DataError on a missing or an unknown field."""
         names = {field.name for field in fields(cls)}
         if names != set(values):
-            raise ValueError(
+            raise DataError(
                 f"a PackedBatch has the fields {sorted(names)}; missing: {sorted(names - set(values))}, "
                 f"unknown: {sorted(set(values) - names)}"
             )

@@ -111,7 +111,7 @@ class AmaliaVLModel(MegatronModule):
         zero tile and an empty tiles_per_image; without pixel_values the tower does not run. position_ids are not
         read: positions are counted from 0 in every row, or in every segment of ``packed_seq_params``, whose
         max_seqlen must be its longest segment's. Earlier stages return hidden states.
-        Raises ValueError when images, tiles and placeholders do not fit together.
+        Raises ConfigError when images, tiles and placeholders do not fit together.
         """
         local = self._local_tokens(input_ids.shape[1], packed_seq_params)
         decoder_input = None

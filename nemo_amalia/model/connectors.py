@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nemo_amalia.utils.errors import ConfigError
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,  # the erf one, as transformers' "gelu"
     "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
@@ -56,7 +58,7 @@ class Connector(nn.Module):
 
     @classmethod
     def output_side(cls, config: ConnectorConfig, patches_per_side: int) -> int:
-        """Tokens a side of one tile. Raises ValueError when the options do not give a whole number."""
+        """Tokens a side of one tile. Raises ConfigError when the options do not give a whole number."""
         return patches_per_side
 
 
@@ -72,9 +74,9 @@ def register_connector(name: str) -> Callable[[type[Connector]], type[Connector]
 
 def _find(config: ConnectorConfig) -> type[Connector]:
     if config.type not in CONNECTORS:
-        raise ValueError(f"connector type is {config.type!r}; known types: {', '.join(sorted(CONNECTORS))}")
+        raise ConfigError(f"connector type is {config.type!r}; known types: {', '.join(sorted(CONNECTORS))}")
     if config.hidden_act not in ACTIVATIONS:
-        raise ValueError(f"hidden_act is {config.hidden_act!r}; known ones: {', '.join(sorted(ACTIVATIONS))}")
+        raise ConfigError(f"hidden_act is {config.hidden_act!r}; known ones: {', '.join(sorted(ACTIVATIONS))}")
     return CONNECTORS[config.type]
 
 
@@ -85,7 +87,7 @@ def build_connector(
     patches_per_side: int,
     dtype: torch.dtype = torch.float32,
 ) -> Connector:
-    """The connector of ``config``. Raises ValueError for an unknown type, or options that do not fit the tower."""
+    """The connector of ``config``. Raises ConfigError for an unknown type, or options that do not fit the tower."""
     return _find(config)(config, vision_hidden, hidden, patches_per_side).to(dtype)
 
 
@@ -138,7 +140,7 @@ class PixelShuffleConnector(MLPConnector):
     def output_side(cls, config: ConnectorConfig, patches_per_side: int) -> int:
         factor = config.shuffle_factor
         if factor < 1 or patches_per_side % factor:
-            raise ValueError(
+            raise ConfigError(
                 f"shuffle_factor is {factor} and a tile has {patches_per_side} patches a side: "
                 "take a factor that divides it"
             )
@@ -190,7 +192,7 @@ class QFormerConnector(Connector):
     def __init__(self, config: ConnectorConfig, vision_hidden: int, hidden: int, patches_per_side: int):
         super().__init__(config, vision_hidden, hidden, patches_per_side)
         if vision_hidden % config.num_heads:
-            raise ValueError(f"num_heads is {config.num_heads}: it must divide the tower's width {vision_hidden}")
+            raise ConfigError(f"num_heads is {config.num_heads}: it must divide the tower's width {vision_hidden}")
         act = ACTIVATIONS[config.hidden_act]
         self.queries = nn.Parameter(torch.randn(config.num_queries, vision_hidden) * 0.02)
         self.patch_norm = nn.LayerNorm(vision_hidden)
@@ -204,7 +206,7 @@ class QFormerConnector(Connector):
     def output_side(cls, config: ConnectorConfig, patches_per_side: int) -> int:
         side = math.isqrt(max(config.num_queries, 0))
         if side < 1 or side * side != config.num_queries:
-            raise ValueError(f"num_queries is {config.num_queries}: take a square number (64, 144, 256, ...)")
+            raise ConfigError(f"num_queries is {config.num_queries}: take a square number (64, 144, 256, ...)")
         return side
 
     def forward(self, features: Tensor) -> Tensor:

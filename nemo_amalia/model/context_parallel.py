@@ -8,14 +8,16 @@ thd_get_partitioned_indices does it segment by segment).
 import torch
 from torch import Tensor
 
+from nemo_amalia.utils.errors import ConfigError
+
 
 def zigzag_positions(local_length: int, rank: int, size: int) -> Tensor:
     """Positions within a run of ``local_length * size`` tokens that ``rank`` holds, in its order. [local_length].
 
-    Raises ValueError when the run does not cut into 2*CP chunks.
+    Raises ConfigError when the run does not cut into 2*CP chunks.
     """
     if local_length % 2:
-        raise ValueError(
+        raise ConfigError(
             f"a run of {local_length * size} tokens does not cut into {2 * size} chunks for context parallelism: "
             f"pad every segment to a multiple of {2 * size}"
         )

@@ -32,6 +32,8 @@ from megatron.core.tensor_parallel.mappings import (
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import Tensor
 
+from nemo_amalia.utils.errors import ConfigError
+
 FORWARD, GRADIENT = torch.float8_e4m3fn, {"hybrid": torch.float8_e5m2, "e4m3": torch.float8_e4m3fn}
 BLOCK = 128
 SCALINGS = ("tensorwise", "blockwise")
@@ -52,10 +54,10 @@ class Fp8Settings:
 
     @classmethod
     def of(cls, config: TransformerConfig) -> Fp8Settings:
-        """What ``config.fp8`` and ``config.fp8_recipe`` say. Raises ValueError for what is not emulated."""
+        """What ``config.fp8`` and ``config.fp8_recipe`` say. Raises ConfigError for what is not emulated."""
         scaling = getattr(config.fp8_recipe, "value", config.fp8_recipe)  # Megatron's enum, or its name
         if scaling not in SCALINGS:
-            raise ValueError(
+            raise ConfigError(
                 f"fp8_recipe is {scaling!r} and without Transformer Engine FP8 is emulated for "
                 f"{', '.join(SCALINGS)}: take precision=fp8_current or precision=fp8_blockwise"
             )

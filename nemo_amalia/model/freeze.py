@@ -17,6 +17,8 @@ from megatron.core.optimizer.optimizer_config import ParamKey, ParamWithNamePred
 from megatron.core.optimizer_param_scheduler import ParamGroupOverride
 from torch import nn
 
+from nemo_amalia.utils.errors import ConfigError
+
 MODULES = ("tower", "connector", "decoder")
 
 # The paper, table 2: alignment trains the connector, the later stages everything.
@@ -44,18 +46,18 @@ def module_of(name: str) -> str:
 
 
 def check_modules(names: Iterable[str]) -> tuple[str, ...]:
-    """The names themselves. Raises ValueError for an unknown or empty list."""
+    """The names themselves. Raises ConfigError for an unknown or empty list."""
     names = tuple(names)
     unknown = sorted(set(names) - set(MODULES))
     if unknown or not names:
-        raise ValueError(f"trainable is {list(names)}: name at least one of {', '.join(MODULES)}, and nothing else")
+        raise ConfigError(f"trainable is {list(names)}: name at least one of {', '.join(MODULES)}, and nothing else")
     return names
 
 
 def apply_freeze(model: nn.Module, trainable: Iterable[str]) -> None:
     """Sets requires_grad: True for parameters of ``trainable`` modules, False for all others.
 
-    Raises ValueError for a name that is not one of MODULES.
+    Raises ConfigError for a name that is not one of MODULES.
     """
     wanted = check_modules(trainable)
     for name, parameter in model.named_parameters():
@@ -69,7 +71,7 @@ def parameter_group_overrides(
 
     min_lrs: the rate that the schedule ends at; 0.0 for a module that it does not name. Merge with
     ``get_standard_config_overrides`` (no weight decay for biases and norms), as ModuleLearningRates does.
-    Raises ValueError for an unknown module, or a minimum above its maximum.
+    Raises ConfigError for an unknown module, or a minimum above its maximum.
     """
     min_lrs = min_lrs or {}
     check_modules([*lrs, *min_lrs])
@@ -77,7 +79,7 @@ def parameter_group_overrides(
     for module, maximum in lrs.items():
         minimum = min_lrs.get(module, 0.0)
         if not 0.0 <= minimum <= maximum:
-            raise ValueError(f"{module}: min_lr {minimum} and max_lr {maximum}; expected 0 <= min_lr <= max_lr")
+            raise ConfigError(f"{module}: min_lr {minimum} and max_lr {maximum}; expected 0 <= min_lr <= max_lr")
         belongs = ParamWithNamePredicate(
             name=f"amalia_{module}", fn=lambda _, name, module=module: module_of(name) == module
         )

@@ -27,6 +27,7 @@ from nemo_amalia.model.freeze import MODULES, apply_freeze, check_modules
 from nemo_amalia.model.layer_specs import decoder_layer_spec
 from nemo_amalia.model.rotary import PackRotaryEmbedding
 from nemo_amalia.model.vision import VisionConfig, check_vision
+from nemo_amalia.utils.errors import ConfigError
 
 __all__ = ["AmaliaVLModelProvider", "ConnectorConfig", "VisionConfig"]
 
@@ -59,23 +60,23 @@ class AmaliaVLModelProvider(GPTModelProvider):
     trainable: list[str] = field(default_factory=lambda: list(MODULES))
 
     def finalize(self) -> None:
-        """Megatron's own checks, and ours. Raises ValueError for a model that cannot be built."""
+        """Megatron's own checks, and ours. Raises ConfigError for a model that cannot be built."""
         check_vision(self.vision)
         check_modules(self.trainable)
         self.image_geometry()
         if self.scatter_embedding_sequence_parallel:
-            raise ValueError("scatter_embedding_sequence_parallel must be False: images are spliced into whole rows")
+            raise ConfigError("scatter_embedding_sequence_parallel must be False: images are spliced into whole rows")
         if self.expert_model_parallel_size != 1:
-            raise ValueError(f"expert_model_parallel_size is {self.expert_model_parallel_size}: the model is dense")
+            raise ConfigError(f"expert_model_parallel_size is {self.expert_model_parallel_size}: the model is dense")
         if self.vocab_size is not None and not 0 <= self.image_token_id < self.vocab_size:
-            raise ValueError(
+            raise ConfigError(
                 f"image_token_id is {self.image_token_id} and the vocabulary has {self.vocab_size} entries: "
                 "it must cover <image>"
             )
         super().finalize()
 
     def image_geometry(self) -> ImageGeometry:
-        """How images become tokens for this tower and connector. Raises ValueError when they do not fit the tile.
+        """How images become tokens for this tower and connector. Raises ConfigError when they do not fit the tile.
 
         ImageGeometry's patch is the square of pixels behind one token of the connector: the tower's patch for mlp and
         linear, a multiple of it for connectors that give fewer tokens.
@@ -83,7 +84,7 @@ class AmaliaVLModelProvider(GPTModelProvider):
         tile = self.vision.image_size
         side = output_side(self.connector, self.vision.patches_per_side)
         if side > tile or tile // (tile // side) != side:
-            raise ValueError(
+            raise ConfigError(
                 f"connector {self.connector.type!r} gives {side} tokens a side and a tile has {tile} pixels: "
                 "take a number of tokens that divides the tile"
             )

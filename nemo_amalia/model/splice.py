@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from nemo_amalia.data.images.geometry import ImageGeometry
+from nemo_amalia.utils.errors import ConfigError
 
 NEWLINE = -1
 
@@ -26,7 +27,7 @@ NEWLINE = -1
 def token_order(geometry: ImageGeometry, height: int, width: int, tiles: int) -> Tensor:
     """Which of the image's ``tiles * n`` connector tokens stands where; NEWLINE for image_newline. [tokens] int64.
 
-    Raises ValueError when ``tiles`` is neither 1 nor what the geometry cuts an image of this size into.
+    Raises ConfigError when ``tiles`` is neither 1 nor what the geometry cuts an image of this size into.
     """
     side = geometry.patches_per_side
     thumbnail = torch.arange(side * side)
@@ -35,7 +36,7 @@ def token_order(geometry: ImageGeometry, height: int, width: int, tiles: int) ->
         return torch.cat([thumbnail, newline])
     grid_rows, grid_columns = geometry.grid(width, height)
     if tiles != 1 + grid_rows * grid_columns:
-        raise ValueError(
+        raise ConfigError(
             f"an image of {width}x{height} comes with {tiles} tiles and its grid {grid_rows}x{grid_columns} has "
             f"{1 + grid_rows * grid_columns} with the thumbnail: data and model differ in image_grid_pinpoints"
         )
@@ -61,11 +62,11 @@ def pack_image_features(
 
     features [T, n, h], image_sizes (height, width) of each image, image_newline [h] -> [N, h]. image_order: which image
     stands where; one that stands twice (in both answers of a preference pair) gets the gradients of both places, added
-    up. None: each stands once, in order. Raises ValueError when sizes, tiles and features do not fit together.
+    up. None: each stands once, in order. Raises ConfigError when sizes, tiles and features do not fit together.
     """
     per_tile = features.shape[1]
     if per_tile != geometry.tokens_per_tile or sum(tiles_per_image) != features.shape[0]:
-        raise ValueError(
+        raise ConfigError(
             f"{features.shape[0]} tiles of {per_tile} tokens came for {sum(tiles_per_image)} tiles of "
             f"{geometry.tokens_per_tile}: the batch was made for another model"
         )
@@ -85,7 +86,7 @@ def pack_image_features(
 
 def _in_text(orders: list[Tensor], image_order: Sequence[int]) -> list[Tensor]:
     if sorted(set(image_order)) != list(range(len(orders))):
-        raise ValueError(
+        raise ConfigError(
             f"image_order names the images {sorted(set(image_order))} and the micro-batch has {len(orders)}: "
             "each must stand in the text"
         )
@@ -96,13 +97,13 @@ def splice(embeddings: Tensor, token_ids: Tensor, image_token_id: int, image_fea
     """Puts image tokens in the place of their placeholders, row by row of the batch.
 
     embeddings [S, B, h], token_ids [B, S], image_features [N, h] -> [S, B, h].
-    Raises ValueError on the CPU when the placeholders are not N; on a GPU the collator has counted (asking the device
+    Raises ConfigError on the CPU when the placeholders are not N; on a GPU the collator has counted (asking the device
     here would stall every step).
     """
     mask = token_ids == image_token_id
     count = image_features.shape[0]
     if not mask.is_cuda and int(mask.sum()) != count:
-        raise ValueError(
+        raise ConfigError(
             f"the text has {int(mask.sum())} image placeholders and the images give {count} tokens: the batch was "
             "made with another image_grid_pinpoints, patch size or connector than the model's"
         )

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from nemo_amalia.model.context_parallel import zigzag_positions
 from nemo_amalia.model.fp8_emulation import Fp8ColumnParallelLinear, Fp8Emulation, Fp8RowParallelLinear
+from nemo_amalia.utils.errors import ConfigError
 
 
 def _norm_parameter(value: float, size: int, config: TransformerConfig) -> torch.nn.Parameter:
@@ -42,7 +43,7 @@ def _normalise(x: Tensor, weight: Tensor, bias: Tensor | None, config: Transform
 
 def _check_normalization(config: TransformerConfig) -> None:
     if config.normalization not in ("RMSNorm", "LayerNorm"):
-        raise ValueError(f"normalization is {config.normalization!r}; TorchSpecProvider has RMSNorm and LayerNorm")
+        raise ConfigError(f"normalization is {config.normalization!r}; TorchSpecProvider has RMSNorm and LayerNorm")
 
 
 class TorchNorm(torch.nn.Module):
@@ -116,9 +117,9 @@ class TorchDotProductAttention(MegatronModule):
         super().__init__(config=config)
         dropout = config.attention_dropout if attention_dropout is None else attention_dropout
         if dropout:
-            raise ValueError(f"attention_dropout is {dropout}; TorchDotProductAttention has none: set it to 0.0")
+            raise ConfigError(f"attention_dropout is {dropout}; TorchDotProductAttention has none: set it to 0.0")
         if attn_mask_type not in (AttnMaskType.causal, AttnMaskType.no_mask):
-            raise ValueError(f"attn_mask_type is {attn_mask_type}; TorchDotProductAttention has causal and no_mask")
+            raise ConfigError(f"attn_mask_type is {attn_mask_type}; TorchDotProductAttention has causal and no_mask")
         self.causal = attn_mask_type == AttnMaskType.causal
         self.scale = softmax_scale
         if pg_collection is None:
@@ -139,10 +140,10 @@ class TorchDotProductAttention(MegatronModule):
         """query [S, B, H, D], key and value [S, B, G, D] -> [S, B, H*D]; packed: [S, H, D] -> [S, H*D].
 
         ``attention_mask`` and ``attn_mask_type`` are ignored: rows are padded on the right, and a causal query
-        never sees what follows it. Raises ValueError for an attention bias.
+        never sees what follows it. Raises ConfigError for an attention bias.
         """
         if attention_bias is not None:
-            raise ValueError("TorchDotProductAttention has no attention bias; this model never passes one")
+            raise ConfigError("TorchDotProductAttention has no attention bias; this model never passes one")
         if packed_seq_params is None:
             lengths = [query.shape[0]]
             out = self._segments(query, key, value, lengths)

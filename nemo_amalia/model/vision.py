@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from nemo_amalia.model.connectors import ACTIVATIONS
 from nemo_amalia.model.layer_specs import vision_layer_spec
 from nemo_amalia.model.tile_parallel import initialise_alike, mark_replicated
+from nemo_amalia.utils.errors import ConfigError
 
 # Taken over from the decoder's config: precision, initialisation and kernels, nothing about shape or layout.
 _INHERITED = (
@@ -60,17 +61,17 @@ class VisionConfig:
 
 
 def check_vision(vision: VisionConfig) -> None:
-    """Raises ValueError for a tower that this module cannot build."""
+    """Raises ConfigError for a tower that this module cannot build."""
     if vision.feature_layer != -1:
-        raise ValueError(f"feature_layer is {vision.feature_layer}; only -1, the last block, is built")
+        raise ConfigError(f"feature_layer is {vision.feature_layer}; only -1, the last block, is built")
     if vision.activation not in ACTIVATIONS:
-        raise ValueError(f"vision activation is {vision.activation!r}; known ones: {', '.join(sorted(ACTIVATIONS))}")
+        raise ConfigError(f"vision activation is {vision.activation!r}; known ones: {', '.join(sorted(ACTIVATIONS))}")
     if vision.hidden_size % vision.num_attention_heads:
-        raise ValueError(
+        raise ConfigError(
             f"the tower's width {vision.hidden_size} does not divide into {vision.num_attention_heads} heads"
         )
     if vision.patch_size < 1 or vision.image_size < vision.patch_size:
-        raise ValueError(f"image_size is {vision.image_size} and patch_size is {vision.patch_size}: no patch fits")
+        raise ConfigError(f"image_size is {vision.image_size} and patch_size is {vision.patch_size}: no patch fits")
 
 
 def tower_config(vision: VisionConfig, decoder: TransformerConfig, recompute: bool) -> TransformerConfig:

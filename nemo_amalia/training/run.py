@@ -21,7 +21,6 @@ from nemo_amalia.training.callbacks.data_faults import DataFaults
 from nemo_amalia.training.callbacks.progress import Progress
 from nemo_amalia.training.callbacks.prune_positions import PruneDataState
 from nemo_amalia.training.job.console import Console
-from nemo_amalia.training.job.exit_codes import STOPPED
 from nemo_amalia.training.preflight.position import check_position, resumed_step
 from nemo_amalia.training.preflight.schedule import check_schedule
 from nemo_amalia.training.preflight.steps import settle_steps
@@ -33,6 +32,7 @@ from nemo_amalia.training.setup.container import build_container
 from nemo_amalia.training.steps.counts import StepCounts
 from nemo_amalia.training.steps.dpo import DPOStep
 from nemo_amalia.training.steps.sft import SFTStep
+from nemo_amalia.utils.errors import STOPPED
 from nemo_amalia.utils.files import atomic_folder
 
 LAST_WORDS = 2.0  # seconds
@@ -41,7 +41,7 @@ LAST_WORDS = 2.0  # seconds
 def train(run: RunConfig, console: Console, backend: str) -> None:
     """Train one stage to its end, resuming from run_dir/checkpoints where there is something.
 
-    Raises ValueError for what a user can mend (the layout, a sample, a checkpoint), before or while training.
+    Raises ConfigError for what a user can mend (the layout, a sample, a checkpoint), before or while training.
     """
     container, step, callbacks = prepare_run(run, console, backend)
     try:
@@ -81,7 +81,7 @@ def prepare_run(run: RunConfig, console: Console, backend: str) -> tuple[ConfigC
 
 
 def build_step(run: RunConfig, container: ConfigContainer, assets: Path, counts: StepCounts, rank: int) -> SFTStep:
-    """The forward step of this stage. Raises ValueError, on rank 0, for a reference that is not this run's."""
+    """The forward step of this stage. Raises ConfigError, on rank 0, for a reference that is not this run's."""
     if run.stage.name != PREFERENCE_STAGE:
         return SFTStep(counts)
     from transformers import AutoTokenizer

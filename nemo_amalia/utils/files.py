@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from nemo_amalia.utils.errors import DataError, EnvironmentProblem
+from nemo_amalia.utils.text import one_line
 
 
 @contextlib.contextmanager
@@ -38,18 +42,20 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a new folder to write into; it becomes `path` when the block ends well, else it is removed.
 
     Raises:
-        ValueError: `path` already holds something, or cannot be made.
+        EnvironmentProblem: `path` already holds something, or cannot be made.
     """
     path = Path(path).absolute()
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"the output folder {path} exists and is not empty: choose another one, or remove it first")
+        raise EnvironmentProblem(
+            f"the output folder {quoted(path)} exists and is not empty: choose another one, or remove it first"
+        )
     partial = _partial(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
     except OSError as error:
-        raise ValueError(
-            f"the output folder {path} cannot be written ({error.strerror}): choose one that you may write to"
+        raise EnvironmentProblem(
+            f"the output folder {quoted(path)} cannot be written ({error.strerror}): choose one that you may write to"
         ) from error
     try:
         yield partial
@@ -76,18 +82,61 @@ def write_json(path: str | Path, content: Any, indent: int | None = None, sync: 
     write_text(path, json.dumps(content, ensure_ascii=False, indent=indent) + "\n", sync)
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
 
     Raises:
-        ValueError: the file is not valid JSON; the message names it.
-        OSError: it cannot be read.
+        DataError: it cannot be read, or holds something else; the message names it.
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{quoted(path)} cannot be read ({error.strerror}): check the path") from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is corrupt or truncated ({error}): restore it, or remove it") from error
+        raise DataError(f"{quoted(path)} is corrupt or truncated ({error}): restore it, or remove it") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{quoted(path)} holds a JSON {type(content).__name__}, expected an object: restore it")
+    return content
+
+
+def read_json_lines(path: str | Path) -> list[dict[str, Any]]:
+    """Read a file of one JSON object per line; a last line that a kill cut short is left out.
+
+    Raises:
+        DataError: a line before the last is no JSON object; the message names file and line.
+    """
+    path = Path(path)
+    lines = path.read_bytes().split(b"\n")
+    found = []
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise DataError(f"{quoted(path)} line {number} is corrupt ({error}): restore it, or remove it") from error
+    return found
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file as plain values: no tag in it becomes code.
+
+    Raises:
+        DataError: it cannot be read, or is not valid YAML; the message names it.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{quoted(path)} cannot be read ({error.strerror}): check the path") from error
+    except (UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
+        raise DataError(f"{quoted(path)} is not valid YAML ({one_line(error, 300)}): correct it") from error
+
+
+def quoted(path: str | Path) -> str:
+    """Return a path so that it can be pasted into a shell."""
+    return shlex.quote(str(path))
 
 
 def _partial(path: Path) -> Path:

@@ -47,7 +47,7 @@ class Classifier:
     _pipeline: Any = field(default=None, repr=False)
 
     def opinions(self, texts: Sequence[str]) -> list[Opinion]:
-        """One for each text, in order. ValueError where the model is not to be had or has other labels."""
+        """One for each text, in order. EnvironmentProblem where the model cannot be loaded or has other labels."""
         if not texts:
             return []
         pipeline = self._pipeline = self._pipeline or self._load()
@@ -59,15 +59,19 @@ class Classifier:
 
     def _load(self) -> Any:
         loaded = self._loaded()
+        from nemo_amalia.utils.errors import EnvironmentProblem
+
         missing = sorted(set(loaded.model.config.id2label.values()) - set(self.labels))
         if missing:
-            raise ValueError(
+            raise EnvironmentProblem(
                 f"{self.model} has the labels {missing}, classifier.labels has {sorted(self.labels)}: map them"
             )
         return loaded
 
     def _loaded(self) -> Any:
         """From the folder, the cache, or the hub where it answers."""
+        from nemo_amalia.utils.errors import EnvironmentProblem
+
         own = Path(self.model).is_dir()
         try:
             if here := self.model if own else cached_folder(self.model, self.revision):
@@ -77,11 +81,11 @@ class Classifier:
                     if own:
                         raise
             if said := refusal(self.model, self.revision):
-                raise ValueError(said)
+                raise OSError(said)
             return self._pipeline_of(self.model, self.revision)
         except (OSError, ValueError) as error:
             said = str(error).split("\n")[0]
-            raise ValueError(
+            raise EnvironmentProblem(
                 f"classifier.model={self.model!r} cannot be loaded ({said}): give a folder, as `hf download NAME "
                 "--local-dir FOLDER` makes it where there is a network, or classifier.model=null"
             ) from None
@@ -109,10 +113,12 @@ class VarietyFilter:
     unknown: bool = True
 
     def __post_init__(self) -> None:
+        from nemo_amalia.utils.errors import ConfigError
+
         if self.rule not in RULES:
-            raise ValueError(f"agreement.rule={self.rule!r}, expected one of {', '.join(RULES)}")
+            raise ConfigError(f"agreement.rule={self.rule!r}, expected one of {', '.join(RULES)}")
         if self.rule in ("both", "classifier") and self.classifier is None:
-            raise ValueError(f"agreement.rule={self.rule} needs classifier.model: name one, or use rule=lexical")
+            raise ConfigError(f"agreement.rule={self.rule} needs classifier.model: name one, or use rule=lexical")
 
     def decide(self, texts: Sequence[str]) -> list[Decision]:
         """A decision for each text, in order; the classifier sees the uncertain ones in batches."""

@@ -25,6 +25,7 @@ from data_prep.rendering.gallery import chosen, main
 from nemo_amalia.data.encoding.chat import ChatFormat
 from nemo_amalia.data.shards.metadataset import write_blend
 from nemo_amalia.data.shards.totals import scan
+from nemo_amalia.utils.errors import UserError
 
 pytestmark = needs_sandbox
 SMALL = ["seed=0", "executor.workers=1", "sandbox.limits.wall_seconds=30.0", "sandbox.limits.cpu_seconds=1"]
@@ -151,7 +152,7 @@ def test_a_gallery_of_shards(tmp_path):
     main([str(tmp_path / "a.png"), str(tmp_path / "out"), "each=4", "columns=2"])
     assert Image.open(tmp_path / "a.png").size[0] > 800
     assert len(chosen(tmp_path / "out", 4)) == 4
-    with pytest.raises(ValueError, match="holds no .tar shard"):
+    with pytest.raises(UserError, match="holds no .tar shard"):
         chosen(tmp_path, 1)
 
 

@@ -134,12 +134,12 @@ def test_too_many_losses_end_every_rank_with_one_line(runs):
 
 def test_another_number_of_workers_is_refused_on_every_rank(runs, folder):
     for error, text, _ in launch(other_workers, 2, {"folder": folder}, timeout=300):
-        assert error == "ValueError" and "num_workers was 1 and is 2" in text and "\n" not in text
+        assert error == "DataError" and "num_workers was 1 and is 2" in text and "\n" not in text
 
 
 def test_another_number_of_ranks_and_a_killed_worker(runs, folder):
     fewer, anew, killed = launch(one_rank, 1, {"folder": folder}, timeout=300)[0]
-    assert fewer[0] == "ValueError" and "the data positions of 2 data-parallel ranks" in fewer[1]
+    assert fewer[0] == "CheckpointError" and "the data positions of 2 data-parallel ranks" in fewer[1]
     assert "this run has 1: resume with 2 ranks, or" in fewer[1]
     assert anew[0] is None, anew[1]
     assert "[data] begins again at step 6, as data.start_anew_at says" in anew[2]

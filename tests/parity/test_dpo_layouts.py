@@ -13,6 +13,8 @@ from launcher import launch
 from tiny_checkpoint import write_checkpoint
 from tiny_megatron import Layout
 
+from nemo_amalia.utils.errors import UserError
+
 ABSOLUTE = 2e-6
 MPO = {"preference_loss_weight": 0.8, "quality_loss_weight": 0.2, "sft_loss_weight": 1.0}
 LOST = {"packs": 4, "lost_pack": 3}
@@ -112,7 +114,7 @@ def failures(checkpoint, folder):
     for options in ({"poison_step": PACKS + 1}, {"conversations": True}):
         try:
             train_fixed(run, **options)
-        except ValueError as error:
+        except UserError as error:
             said.append(str(error))
     return said
 

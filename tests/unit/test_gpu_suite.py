@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from launcher import launch
 
+from nemo_amalia.utils.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "tests" / "gpu"))
 
@@ -100,7 +102,7 @@ def test_the_table_of_fabricated_runs(tmp_path):
     text = gpu_step.report({"bf16": (found, gpu_step.Figures(2.1, 200.0, 0.15))})
     assert text.splitlines()[1].split() == ["bf16", "3.150", "133", "10.0%", "2.100", "200", "15.0%", "1.50"]
     (tmp_path / "0" / "metrics.jsonl").write_text('{"seconds": 1, "tokens": 1}\n')
-    with pytest.raises(ValueError, match="raise --steps"):
+    with pytest.raises(UserError, match="raise --steps"):
         gpu_step.steps_of(tmp_path / "0")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.engine import Run, Sample
+from nemo_amalia.utils.errors import DataError
 
 Questions = Mapping[str, Any]
 
@@ -21,10 +22,10 @@ def load_questions() -> Questions:
 def ask_about_a_sentence(sample: Sample, run: Run, *, questions: Questions, tasks: Sequence[str]) -> Sample:
     """Adds "messages": the text with a question of one task (first, last, nth, count), and its answer.
 
-    Raises ValueError on a task that has no wordings.
+    Raises DataError on a task that has no wordings.
     """
     if unknown := sorted(set(tasks) - set(questions["tasks"])):
-        raise ValueError(f"task {unknown[0]} is not known: expected some of {', '.join(questions['tasks'])}")
+        raise DataError(f"task {unknown[0]} is not known: expected some of {', '.join(questions['tasks'])}")
     sentences, task = sample["sentences"], run.rng.choice(list(tasks))
     place = {"first": 0, "last": len(sentences) - 1, "nth": run.rng.randrange(len(sentences)), "count": 0}[task]
     wording = run.rng.choice(questions["tasks"][task])

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep.engine import Sample
+from nemo_amalia.utils.errors import DataError
 
 WEEK = {0: "na segunda-feira", 4: "na sexta-feira", 5: "no sábado", 6: "no domingo"}  # the days that CLDR has
 
@@ -13,7 +14,7 @@ WEEK = {0: "na segunda-feira", 4: "na sexta-feira", 5: "no sábado", 6: "no domi
 def read_texts(*, path: str | None, licence: str | None, language: str) -> Iterator[Sample]:
     """The .txt files below `path` in the order of their names, or without a path a text for each territory.
 
-    Raises ValueError on a path without texts or without a licence, and on a file that is not UTF-8.
+    Raises DataError on a path without texts or without a licence, and on a file that is not UTF-8.
     """
     if path is None:
         yield from territories()
@@ -21,12 +22,12 @@ def read_texts(*, path: str | None, licence: str | None, language: str) -> Itera
     files = sorted(Path(path).rglob("*.txt"))
     if not files or not licence:
         fault = f"{path} has no .txt file" if not files else f"the texts in {path} have no licence"
-        raise ValueError(f"{fault}: give texts.path=FOLDER texts.licence=NAME, as in texts.licence=CC0-1.0")
+        raise DataError(f"{fault}: give texts.path=FOLDER texts.licence=NAME, as in texts.licence=CC0-1.0")
     for file in files:
         try:
             text = file.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{file} is not UTF-8 ({error.reason}): convert it, or move it away") from error
+            raise DataError(f"{file} is not UTF-8 ({error.reason}): convert it, or move it away") from error
         yield {"text": text, "source": str(file.relative_to(path)), "licence": licence, "language": language}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from data_prep.pipelines.pt_ocr.slots import Slots
 from data_prep.seeds import how_many
+from nemo_amalia.utils.errors import ConfigError
 
 FOLDER = Path(__file__).parent
 LICENCE = "CC0-1.0"
@@ -28,7 +29,7 @@ class Passage:
 
 @lru_cache(maxsize=1)
 def passages() -> tuple[Passage, ...]:
-    """All of corpus.txt. Raises ValueError on a heading of another form and on an id that is repeated."""
+    """All of corpus.txt. Raises ConfigError on a heading of another form and on an id that is repeated."""
     found: list[Passage] = []
     for part in (FOLDER / "corpus.txt").read_text(encoding="utf-8").split("\n## ")[1:]:
         heading, *lines = [line for line in part.split("\n") if line and not line.startswith("#")]
@@ -39,7 +40,7 @@ def passages() -> tuple[Passage, ...]:
             or words[2:] not in ([], ["rows"])
             or words[0] in {p.id for p in found}
         ):
-            raise ValueError(f"corpus.txt, '## {heading}': expected '## id register [rows]', a new id, and lines below")
+            raise ConfigError(f"corpus.txt, '## {heading}': expected '## id register [rows]', a new id, lines below")
         found.append(Passage(words[0], words[1], len(words) == 3, tuple(lines)))
     return tuple(found)
 

@@ -15,6 +15,8 @@ from random import Random
 from typing import Any
 from xml.etree import ElementTree
 
+from nemo_amalia.utils.errors import ConfigError
+
 WORDS = (
     "zero uma duas três quatro cinco seis sete oito nove dez onze doze treze catorze quinze dezasseis dezassete "
     "dezoito dezanove"
@@ -42,9 +44,9 @@ class Format:
 
 
 def number_words(number: int) -> str:
-    """1 to 99 as it is written before a feminine noun (frases). Raises ValueError outside of that."""
+    """1 to 99 as it is written before a feminine noun (frases). Raises ConfigError outside of that."""
     if not 1 <= number < 100:
-        raise ValueError(f"{number} is not written in words: expected 1 to 99")
+        raise ConfigError(f"{number} is not written in words: expected 1 to 99")
     if number < len(WORDS):
         return WORDS[number]
     ten, one = divmod(number, 10)

@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from random import Random
 
+from nemo_amalia.utils.errors import ConfigError
+
 SLOT = re.compile(r"\{([^{}]+)\}")
 PORTUGUESE = re.compile(r"[A-ZÀ-Ý](?:(?![kwy])[a-zà-ÿ])+")  # the lists have a few Bryans
 
@@ -47,7 +49,7 @@ class Slots:
         self._rng, self._known = rng, {}
 
     def fill(self, text: str) -> str:
-        """A text with its slots filled. Raises ValueError on an unknown slot."""
+        """A text with its slots filled. Raises ConfigError on an unknown slot."""
         return SLOT.sub(lambda slot: self._value(slot[1]), text)
 
     def _value(self, name: str) -> str:
@@ -55,7 +57,7 @@ class Slots:
             kind = name.split(":")[0] if ":" in name else name.rstrip("0123456789")
             make = getattr(self, f"_{kind}", None)
             if make is None:
-                raise ValueError(f"unknown slot {{{name}}} in the corpus: see data_prep/pipelines/pt_ocr/slots.py")
+                raise ConfigError(f"unknown slot {{{name}}} in the corpus: see data_prep/pipelines/pt_ocr/slots.py")
             for _ in range(20):  # {cidade2} is another one than {cidade}
                 value = make(name)
                 if value not in self._known.values():

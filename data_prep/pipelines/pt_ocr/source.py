@@ -19,6 +19,7 @@ from data_prep.pipelines.pt_ocr.slots import Slots
 from data_prep.rendering.wrap import normalise
 from data_prep.seeds import choices, how_many
 from data_prep.text.sentences import sentences
+from nemo_amalia.utils.errors import ConfigError
 
 Sample = dict[str, Any]
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
@@ -50,10 +51,10 @@ def annotated(
     files with the columns `text` and, where there are images, `image` (bytes, or {"bytes", "path"}).
 
     samples: None for one pass; more than a pass gives take the same documents again, with other questions.
-    Neighbours in the data set are put together. Raises ValueError on a path without such files, and without a licence.
+    Neighbours in the data set are put together. Raises ConfigError on a path without such files, and without a licence.
     """
     if not licence:
-        raise ValueError(f"the texts in {path} have no licence: give seed_data.licence=NAME, as in CC-BY-4.0")
+        raise ConfigError(f"the texts in {path} have no licence: give seed_data.licence=NAME, as in CC-BY-4.0")
     read = _reader(Path(path))
     recent: deque[str] = deque(maxlen=20)
     number = 0
@@ -94,7 +95,7 @@ def _reader(path: Path) -> Callable[[], Iterator[dict[str, Any]]]:
         return lambda: (_of_folder(text, path) for text in texts)
     tables = sorted(path.rglob("*.parquet")) if path.is_dir() else [path] if path.suffix == ".parquet" else []
     if not tables or not all(table.is_file() for table in tables):
-        raise ValueError(f"{path} has no .txt and no .parquet files: give seed_data.path=FOLDER, or null")
+        raise ConfigError(f"{path} has no .txt and no .parquet files: give seed_data.path=FOLDER, or null")
     return lambda: itertools.chain.from_iterable(_of_table(table) for table in tables)
 
 
@@ -102,7 +103,7 @@ def _of_folder(text: Path, root: Path) -> dict[str, Any]:
     try:
         content = text.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{text} is not UTF-8 ({error.reason}): convert it, or move it away") from error
+        raise ConfigError(f"{text} is not UTF-8 ({error.reason}): convert it, or move it away") from error
     image = next((text.with_suffix(s) for s in IMAGES if text.with_suffix(s).is_file()), None)
     return annotated_document(str(text.relative_to(root)), content, image.read_bytes() if image else None)
 
@@ -113,7 +114,7 @@ def _of_table(table: Path) -> Iterator[dict[str, Any]]:
     with pq.ParquetFile(table) as file:
         columns = [name for name in ("text", "image") if name in file.schema_arrow.names]
         if "text" not in columns:
-            raise ValueError(
+            raise ConfigError(
                 f"{table} has the columns {', '.join(file.schema_arrow.names)}: expected text, and image if any"
             )
         row = 0

@@ -13,15 +13,16 @@ from data_prep.code.mutations import mutants
 from data_prep.code.questions import listed, placed, turns
 from data_prep.engine import Sample
 from data_prep.seeds import weighted
+from nemo_amalia.utils.errors import ConfigError
 
 QUESTIONS = Path(__file__).with_name("questions.yaml")
 WRONG = {"direct": 0, "yes_no": 1, "multiple_choice": 3}
 
 
 def choose_format(sample: Sample, run: Any, *, shares: Mapping[str, float]) -> Sample:
-    """Adds "format", drawn by share. Raises ValueError on a share of something else."""
+    """Adds "format", drawn by share. Raises ConfigError on a share of something else."""
     if unknown := sorted(set(shares) - set(WRONG)):
-        raise ValueError(f"format {unknown[0]!r} is unknown: formats takes {', '.join(WRONG)}")
+        raise ConfigError(f"format {unknown[0]!r} is unknown: formats takes {', '.join(WRONG)}")
     return sample | {"format": weighted(run.rng, dict(shares))}
 
 

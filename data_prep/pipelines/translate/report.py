@@ -19,6 +19,7 @@ from typing import Any
 
 from data_prep.engine.ledger import Ledger
 from data_prep.translation.work import Work
+from nemo_amalia.utils.errors import DataError
 
 FOLDER = "translated"  # of a run's folder
 EXAMPLES = 20
@@ -90,7 +91,7 @@ def read(run_dir: str | Path) -> list[dict[str, Any]]:
 def counted(run_dir: str | Path) -> tuple[Ledger, str]:
     """(the run's counts so far, a sentence on what is left: empty once it has finished), as `status` reads them.
 
-    Raises ValueError where there is no translation run.
+    Raises DataError where there is no translation run.
     """
     from data_prep.config import compose_unchecked, fill
     from data_prep.engine.folder import RunFolder
@@ -98,7 +99,7 @@ def counted(run_dir: str | Path) -> tuple[Ledger, str]:
     from data_prep.engine.steps import load_stages
 
     if not (Path(run_dir) / "run.json").is_file():
-        raise ValueError(
+        raise DataError(
             f"{run_dir} has no run.json: give the run_dir of `amalia-data translate run`, "
             "runs/data_prep/translate by default, and not its shards"
         )
@@ -107,7 +108,7 @@ def counted(run_dir: str | Path) -> tuple[Ledger, str]:
     folder = RunFolder(conf)
     begun = folder.run()
     if begun["name"] != conf.name:
-        raise ValueError(f"the run in {run_dir} is of {begun['name']}: this report is of `amalia-data translate run`")
+        raise DataError(f"the run in {run_dir} is of {begun['name']}: this report is of `amalia-data translate run`")
     fill(conf, [f"run_dir={run_dir}"], begun["settings"])
     (state,) = Reader(conf, load_stages(conf)[1]).states()
     if folder.report.is_file():
@@ -152,7 +153,7 @@ def main(words: list[str]) -> int:
         print(__doc__.strip())
         return 0
     if len(words) != 1:
-        raise ValueError("which run? write `amalia-data translation-report RUN_DIR`")
+        raise DataError("which run? write `amalia-data translation-report RUN_DIR`")
     print(page(read(words[0]), *counted(words[0])), end="")
     return 0
 

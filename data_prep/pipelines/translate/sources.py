@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from nemo_amalia.utils.errors import DataError
+
 FIELDS = ("messages", "chosen", "rejected", "id", "source", "language")
 
 
@@ -23,9 +25,9 @@ def read_conversations(*, path: str, licence: str, source: str = "") -> Iterator
     files = sorted(p for p in found if p.suffix in (".tar", ".jsonl") and p.is_file())
     if not files:
         fault = "has no .tar or .jsonl file" if place.is_dir() else "is no folder and no .tar or .jsonl file"
-        raise ValueError(f"{path} {fault}: give data.path=FOLDER, or data.path=FILE.jsonl, and data.licence=NAME")
+        raise DataError(f"{path} {fault}: give data.path=FOLDER, or data.path=FILE.jsonl, and data.licence=NAME")
     if not licence:
-        raise ValueError(f"the conversations in {path} have no licence: give data.licence=NAME, as in CC-BY-4.0")
+        raise DataError(f"the conversations in {path} have no licence: give data.licence=NAME, as in CC-BY-4.0")
     for file in files:
         for sample in _tar(file) if file.suffix == ".tar" else _jsonl(file):
             own = sample.pop("provenance", None) or {}
@@ -54,12 +56,12 @@ def _tar(file: Path) -> Iterator[dict[str, Any]]:
 
 def _sample(where: str, key: str, parts: dict[str, bytes]) -> dict[str, Any]:
     if "json" not in parts:
-        raise ValueError(f"{where} has no .json: expected the shards of nemo_amalia.data.shards.write.write_shards")
+        raise DataError(f"{where} has no .json: expected the shards of nemo_amalia.data.shards.write.write_shards")
     content = _decoded(where, parts.pop("json"))
     try:
         numbered = sorted(parts, key=lambda name: int(name.partition(".")[0]))
     except ValueError as error:
-        raise ValueError(f"{where} has the files {sorted(parts)}: expected 0.jpg, 1.png, ...") from error
+        raise DataError(f"{where} has the files {sorted(parts)}: expected 0.jpg, 1.png, ...") from error
     return {**content, "key": key, "images": [parts[name] for name in numbered]}
 
 
@@ -71,7 +73,7 @@ def _jsonl(file: Path) -> Iterator[dict[str, Any]]:
             try:
                 images = [(file.parent / name).read_bytes() for name in content.pop("images", ())]
             except (OSError, TypeError) as error:
-                raise ValueError(f"{where}: an image cannot be read ({error}): paths are beside the file") from error
+                raise DataError(f"{where}: an image cannot be read ({error}): paths are beside the file") from error
             key = str(content.get("key") or f"{file.stem}-{number:08d}")
             yield {**content, "key": key, "images": images}
 
@@ -80,7 +82,7 @@ def _decoded(where: str, data: bytes) -> dict[str, Any]:
     try:
         content = json.loads(data)
     except ValueError as error:
-        raise ValueError(f"{where} is not JSON ({error})") from error
+        raise DataError(f"{where} is not JSON ({error})") from error
     if not isinstance(content, dict) or "messages" not in content:
-        raise ValueError(f"{where} has no messages: expected a conversation, a list of role and content")
+        raise DataError(f"{where} has no messages: expected a conversation, a list of role and content")
     return {name: content[name] for name in (*FIELDS, "images", "key", "provenance") if name in content}

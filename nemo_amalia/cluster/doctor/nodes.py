@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 
 from nemo_amalia.cluster.doctor.requirements import CONTAINER_ONLY, installed_version, requirements
 from nemo_amalia.training.job.environment import slurm_environment
-from nemo_amalia.training.job.exit_codes import FAILED, REFUSED
 from nemo_amalia.utils.devices import has_gpu
+from nemo_amalia.utils.errors import FAILED, USER_ERROR, EnvironmentProblem
 from nemo_amalia.utils.text import one_line
 
 CLOCK_SECONDS = 5.0  # of skew between nodes: file times and logs no longer tell what came first
@@ -49,7 +49,7 @@ class NodeFacts:
 
 
 def run_rank(run_dir: Path | None) -> NoReturn:
-    """A rank from here to its end, with ``examine_cluster``'s exit code. Raises ValueError outside of srun or torchrun.
+    """A rank from here to its end, with ``examine_cluster``'s exit code. EnvironmentProblem outside srun, torchrun.
 
     An orderly exit would take down Gloo's threads while peers still answer, which now and then aborts the process (seen
     on Slurm: "terminate called without an active exception") and would have a good node excluded.
@@ -63,11 +63,11 @@ def run_rank(run_dir: Path | None) -> NoReturn:
 def examine_cluster(run_dir: Path | None) -> int:
     """The exit code of this rank: 0, 1 where this node is bad, 2 for what no other node would mend.
 
-    run_dir: its file system is measured. Raises ValueError outside of srun or torchrun.
+    run_dir: its file system is measured. Raises EnvironmentProblem outside srun, torchrun.
     """
     slurm_environment()
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= set(os.environ):
-        raise ValueError(
+        raise EnvironmentProblem(
             "amalia doctor --cluster looks at nodes from ranks: start it with torchrun, or in a batch script as slurm/"
             "job.sh does (srun with MASTER_ADDR and MASTER_PORT)"
         )
@@ -237,7 +237,7 @@ def end(mine: NodeFacts, wrong: dict[int, str], refusal: str) -> int:
     if mine.rank == 0 and refusal:
         print(f"error: {refusal}", flush=True)
     if refusal:
-        return REFUSED
+        return USER_ERROR
     if mine.rank in wrong:
         print(f"error: {mine.node} (rank {mine.rank}) {wrong[mine.rank]}", flush=True)
         sys.stdout.flush()

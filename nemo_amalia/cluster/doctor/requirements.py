@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from nemo_amalia.utils.errors import EnvironmentProblem
+
 PYPROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
 CONTAINER_ONLY = ("transformer-engine", "apex")
 #: What our code was written against: a container may bring another patch of these, not another minor release.
@@ -57,9 +59,11 @@ def installed_version(name: str) -> str | None:
 
 
 def requirements() -> list[Requirement]:
-    """Every pin of pyproject.toml, in its order, extras last. Raises ValueError where the file is not beside us."""
+    """Every pin of pyproject.toml, in its order, extras last. Raises EnvironmentProblem where that file is missing."""
     if not PYPROJECT.is_file():
-        raise ValueError(f"{PYPROJECT} is missing: nemo_amalia runs from its repository, installed with `make setup`")
+        raise EnvironmentProblem(
+            f"{PYPROJECT} is missing: nemo_amalia runs from its repository, installed with `make setup`"
+        )
     project = tomllib.loads(PYPROJECT.read_text())["project"]
     groups = {"": project["dependencies"], **project["optional-dependencies"]}
     found = []

@@ -20,6 +20,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from nemo_amalia.utils.errors import ConfigError
+
 _SCALAR = torch.ops.aten._local_scalar_dense.default
 # Collectives that torch 2.11 gives no shape function: they write into what they are given.
 _WITHOUT_SHAPES = {
@@ -70,14 +72,14 @@ def _scalar(tensor: FakeTensor):
 def fake_world(rank: int, size: int) -> Iterator[None]:
     """torch.distributed as rank ``rank`` of ``size``, alone: collectives and sends give shapes. Undone at the end.
 
-    Raises ValueError for a rank that the world does not have, and inside a job.
+    Raises ConfigError for a rank that the world does not have, and inside a job.
     """
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     if not 0 <= rank < size:
-        raise ValueError(f"rank {rank} is not in a world of {size}: choose 0 to {size - 1}")
+        raise ConfigError(f"rank {rank} is not in a world of {size}: choose 0 to {size - 1}")
     if dist.is_initialized():
-        raise ValueError("a dry run is one process of its own: start it outside of torchrun and srun")
+        raise ConfigError("a dry run is one process of its own: start it outside of torchrun and srun")
     dist.init_process_group("fake", rank=rank, world_size=size, store=FakeStore())
     gather = dist.all_gather_object
     dist.all_gather_object = _echo

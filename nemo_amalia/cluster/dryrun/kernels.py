@@ -15,6 +15,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from nemo_amalia.utils.errors import ConfigError
+
 
 class _Norm(torch.autograd.Function):
     """Keeps its input, the weight, and one number a token."""
@@ -77,14 +79,14 @@ class _Fp8Linear(torch.autograd.Function):
 def _linear(self, input, weight, bias=None, allreduce_dgrad=False, sequence_parallel=False, tp_group=None, **_):
     """Fp8Emulation's linear by shapes."""
     if input.shape[-1] != weight.shape[1]:
-        raise ValueError(f"a linear of {weight.shape[1]} inputs got {list(input.shape)}")
+        raise ConfigError(f"a linear of {weight.shape[1]} inputs got {list(input.shape)}")
     output = _Fp8Linear.apply(input, weight, tp_group.size() if sequence_parallel else 1)
     return output if bias is None else output + bias
 
 
 def _normalise(x: Tensor, weight: Tensor, bias: Tensor | None, config, eps: float) -> Tensor:
     if weight.shape != x.shape[-1:]:
-        raise ValueError(f"a norm of {weight.shape[0]} values got hidden states of {list(x.shape)}")
+        raise ConfigError(f"a norm of {weight.shape[0]} values got hidden states of {list(x.shape)}")
     return _Norm.apply(x, weight, bias)
 
 
@@ -93,16 +95,16 @@ def _attend(self, query, key, value, attention_mask=None, attn_mask_type=None, a
     """TorchDotProductAttention.forward by shapes, and Transformer Engine's demands on a pack."""
     heads, groups = query.shape[-2], key.shape[-2]
     if heads % groups:
-        raise ValueError(f"{heads} query heads of this rank do not divide over {groups} key-value heads")
+        raise ConfigError(f"{heads} query heads of this rank do not divide over {groups} key-value heads")
     if value.untyped_storage()._cdata != query.untyped_storage()._cdata:
         value = value.contiguous()  # Transformer Engine copies what it finds in no layout that it knows
     if packed_seq_params is None:
         return _Attention.apply(query, key, value).flatten(2)
     bounds = packed_seq_params.cu_seqlens_q
     if int(bounds[-1]) != query.shape[0] * self.cp_size:
-        raise ValueError(f"cu_seqlens end at {int(bounds[-1])} and {self.cp_size} CP ranks hold {query.shape[0]} each")
+        raise ConfigError(f"cu_seqlens end at {int(bounds[-1])} and {self.cp_size} CP ranks hold {query.shape[0]} each")
     if self.cp_size > 1 and int((bounds.diff() % (2 * self.cp_size)).sum()):
-        raise ValueError(f"a segment of the pack does not cut into 2 x CP = {2 * self.cp_size} chunks")
+        raise ConfigError(f"a segment of the pack does not cut into 2 x CP = {2 * self.cp_size} chunks")
     return _Attention.apply(query, key, value).flatten(1)
 
 

@@ -9,6 +9,7 @@ import io
 from nemo_amalia.cluster.dryrun.fake_world import fake_world
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.model.provider import AmaliaVLModelProvider
+from nemo_amalia.utils.errors import ConfigError
 
 _PARTS = {
     "vision_tower": "tower",
@@ -24,7 +25,7 @@ _PARTS = {
 def count_parameters(run: RunConfig, provider: AmaliaVLModelProvider) -> dict[str, int]:
     """Of one tensor-parallel rank: embedding, a decoder layer, norm, output, tower, connector.
 
-    The model is built whole, without pipeline stages: these only share its layers out. Raises ValueError should its
+    The model is built whole, without pipeline stages: these only share its layers out. Raises ConfigError should its
     layers differ in size, or a parameter belong to no part.
     """
     from megatron.core.process_groups_config import ProcessGroupCollection
@@ -52,12 +53,12 @@ def _by_part(sizes: dict[str, int]) -> dict[str, int]:
     for name, size in sizes.items():
         part = next((part for start, part in _PARTS.items() if name.startswith(start)), None)
         if part is None:
-            raise ValueError(f"parameter {name} belongs to no part that `amalia plan` knows: name it in parameters.py")
+            raise ConfigError(f"parameter {name} belongs to no part that `amalia plan` knows: name it in parameters.py")
         if part == "layer":
             number = name.split(".layers.", 1)[1].split(".", 1)[0]
             layers[number] = layers.get(number, 0) + size
         else:
             found[part] += size
     if len(set(layers.values())) != 1:
-        raise ValueError(f"decoder layers of {sorted(set(layers.values()))} parameters: a plan takes them alike")
+        raise ConfigError(f"decoder layers of {sorted(set(layers.values()))} parameters: a plan takes them alike")
     return {**found, "layer": next(iter(layers.values()))}

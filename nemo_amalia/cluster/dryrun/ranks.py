@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nemo_amalia.config.derived import model_ranks
 from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.utils.errors import ConfigError
 
 ALL_DISTINCT = "all-distinct"
 
@@ -28,14 +29,14 @@ def distinct_ranks(run: RunConfig, world_size: int) -> list[int]:
 
 
 def parse_ranks(text: str, run: RunConfig, world_size: int) -> list[int]:
-    """``all-distinct``, or numbers with commas between. Raises ValueError for anything else."""
+    """``all-distinct``, or numbers with commas between. Raises ConfigError for anything else."""
     if text == ALL_DISTINCT:
         return distinct_ranks(run, world_size)
     try:
         ranks = [int(word) for word in text.split(",")]
     except ValueError as error:
-        raise ValueError(f"--rank {text!r}: expected a number, several as 0,64, or {ALL_DISTINCT}") from error
+        raise ConfigError(f"--rank {text!r}: expected a number, several as 0,64, or {ALL_DISTINCT}") from error
     outside = [rank for rank in ranks if not 0 <= rank < world_size]
     if outside:
-        raise ValueError(f"--rank {outside[0]} is not in a world of {world_size}: choose 0 to {world_size - 1}")
+        raise ConfigError(f"--rank {outside[0]} is not in a world of {world_size}: choose 0 to {world_size - 1}")
     return ranks

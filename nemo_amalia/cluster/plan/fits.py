@@ -7,6 +7,7 @@ from nemo_amalia.cluster.plan.memory import StageMemory, memory_of
 from nemo_amalia.cluster.plan.plan import GIB, card_gib
 from nemo_amalia.cluster.plan.shape import ModelShape, shape_of
 from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.utils.errors import ConfigError
 
 REMEDIES = (
     ("parallel.tower_recompute=true", lambda run, stage: "tower" in stage.parts and not run.parallel.tower_recompute),
@@ -17,7 +18,7 @@ REMEDIES = (
 
 
 def check_memory(run: RunConfig, world_size: int, shape: ModelShape | None = None) -> None:
-    """Raise ValueError where the fullest rank needs more than cluster.gpu_memory_gb, with what would help.
+    """Raise ConfigError where the fullest rank needs more than cluster.gpu_memory_gb, with what would help.
 
     The model is read from the config of model.checkpoint (transformers, no Megatron). Returns at once where the
     cluster names no card.
@@ -30,7 +31,7 @@ def check_memory(run: RunConfig, world_size: int, shape: ModelShape | None = Non
     needs = card_gib(fullest.total)
     if needs <= card:
         return
-    raise ValueError(
+    raise ConfigError(
         f"pipeline stage {fullest.stage.index} needs {needs:.1f} GiB a GPU ({_made_of(fullest)}) and {run.cluster.gpu} "
         f"has {card:g}: take {' or '.join(name for name, helps in REMEDIES if helps(run, fullest))}; "
         "`amalia plan --search` lists layouts that fit"

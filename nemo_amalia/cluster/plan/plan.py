@@ -75,7 +75,7 @@ def make_plan(
 ) -> Plan:
     """own: parameters of a tensor-parallel rank, counted (parameters.py); None: reckoned. packs: of an index.
 
-    Raises ValueError where cluster= names no GPU, or the stage no number of steps.
+    Raises ConfigError where cluster= names no GPU, or the stage no number of steps.
     """
     check_plannable(run)
     own = own or split_parameters(shape, run.parallel.tensor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import SimpleNamespace
 
-from nemo_amalia.bridge.assets import read_json
+from nemo_amalia.bridge.assets import read_part
 from nemo_amalia.cluster.plan.architecture import NO_PLACE, config_folder, hf_config
 from nemo_amalia.cluster.plan.shape import ModelShape, shape_of
 from nemo_amalia.config.compose import compose
@@ -14,6 +14,7 @@ from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validation.layout import validate_layout
 from nemo_amalia.config.validation.model import check_model_layout
 from nemo_amalia.config.validation.precision import validate_precision
+from nemo_amalia.utils.errors import ConfigError
 
 PLACES = ("run_dir", "data.path", "model.checkpoint")
 # text_config's names of what a layout has to divide. What transformers writes names them all.
@@ -31,7 +32,7 @@ SIZES = {
 def requested(overrides: list[str]) -> RunConfig:
     """The run of ``overrides``; folders that are not named are not needed, and the model is then the paper's.
 
-    Raises ValueError as `amalia train` does.
+    Raises ConfigError as `amalia train` does.
     """
     given = {word.lstrip("+").partition("=")[0] for word in overrides}
     words = [f"{place}={NO_PLACE}" for place in PLACES if place not in given]
@@ -41,7 +42,7 @@ def requested(overrides: list[str]) -> RunConfig:
 
 
 def settled(overrides: list[str], asked: int | None) -> tuple[RunConfig, ModelShape, int]:
-    """(run, model, GPUs), everything checked that needs no Megatron. Raises ValueError for what cannot run."""
+    """(run, model, GPUs), everything checked that needs no Megatron. Raises ConfigError for what cannot run."""
     run, world = checked(overrides, asked)
     return run, model_of(run, world), world
 
@@ -49,7 +50,7 @@ def settled(overrides: list[str], asked: int | None) -> tuple[RunConfig, ModelSh
 def checked(overrides: list[str], asked: int | None) -> tuple[RunConfig, int]:
     """(run, GPUs), checked by the run's own numbers and the sizes in config.json: at once, without transformers.
 
-    Raises ValueError for what cannot run.
+    Raises ConfigError for what cannot run.
     """
     run = requested(overrides)
     world = world_of(run, asked)
@@ -61,28 +62,28 @@ def checked(overrides: list[str], asked: int | None) -> tuple[RunConfig, int]:
 
 
 def model_of(run: RunConfig, world_size: int) -> ModelShape:
-    """The model of a run, which takes the import of transformers. Raises ValueError for one that does not fit it."""
+    """The model of a run, which takes the import of transformers. Raises ConfigError for one that does not fit it."""
     shape = shape_of(hf_config(run))
     check(run, shape, world_size)
     return shape
 
 
 def check_plannable(run: RunConfig) -> None:
-    """Raise ValueError where cluster= names no GPU, or the stage no number of steps: a plan has nothing to count."""
+    """Raise ConfigError where cluster= names no GPU, or the stage no number of steps: a plan has nothing to count."""
     if not run.cluster.gpu:
-        raise ValueError("no GPU to reckon with: add cluster=marenostrum5 or cluster=dgx_h100 (conf/cluster)")
+        raise ConfigError("no GPU to reckon with: add cluster=marenostrum5 or cluster=dgx_h100 (conf/cluster)")
     if run.stage.train_steps is None:
-        raise ValueError("stage.train_steps is not given and a plan counts hours: add stage.train_steps=N")
+        raise ConfigError("stage.train_steps is not given and a plan counts hours: add stage.train_steps=N")
 
 
 def world_of(run: RunConfig, asked: int | None) -> int:
     """GPUs of the job: asked for, or what the layout was made for, or one copy of the model.
 
-    Raises ValueError where the two disagree.
+    Raises ConfigError where the two disagree.
     """
     made_for = run.parallel.world_size
     if asked is not None and made_for is not None and asked != made_for:
-        raise ValueError(
+        raise ConfigError(
             f"parallel.world_size is {made_for} and --world-size {asked}: take a layout of conf/parallel that was made "
             f"for {asked} GPUs, or add parallel.world_size={asked}"
         )
@@ -90,7 +91,7 @@ def world_of(run: RunConfig, asked: int | None) -> int:
 
 
 def check(run: RunConfig, shape: ModelShape, world_size: int) -> None:
-    """Raise ValueError for a layout that cannot run, before anything is built."""
+    """Raise ConfigError for a layout that cannot run, before anything is built."""
     _check_run(run, world_size)
     d = shape.decoder
     sizes = SimpleNamespace(
@@ -114,9 +115,9 @@ def _check_run(run: RunConfig, world_size: int) -> None:
 def _written_sizes(folder: Path) -> SimpleNamespace | None:
     """The decoder's sizes as config.json writes them; None where one is left to transformers' defaults.
 
-    Raises ValueError where the file cannot be read.
+    Raises ConfigError where the file cannot be read.
     """
-    written = read_json(folder / "config.json").get("text_config")
+    written = read_part(folder / "config.json").get("text_config")
     found = {ours: (written or {}).get(name) for name, ours in SIZES.items()}
     return SimpleNamespace(**found) if all(type(size) is int and size > 0 for size in found.values()) else None
 

@@ -11,6 +11,7 @@ from nemo_amalia.cluster.plan.render import layout_name
 from nemo_amalia.cluster.plan.request import check
 from nemo_amalia.cluster.plan.shape import ModelShape
 from nemo_amalia.config.schema import ParallelConfig, RunConfig
+from nemo_amalia.utils.errors import ConfigError, UserError
 
 SIZES = (1, 2, 4, 8)
 VIRTUAL = (None, 2, 3)
@@ -52,7 +53,7 @@ def _ends(layers: int, pipeline: int, chunks: int) -> dict[str, int]:
 def search(run: RunConfig, shape: ModelShape, world_size: int, packs=None) -> list[Plan]:
     """Plans of the layouts that fit, the least GPU-hours first. Parameters are reckoned, not counted.
 
-    Raises ValueError where none fits.
+    Raises ConfigError where none fits.
     """
     found = []
     for parallel in layouts(run.cluster.gpus_per_node, shape.decoder.layers):
@@ -61,12 +62,12 @@ def search(run: RunConfig, shape: ModelShape, world_size: int, packs=None) -> li
         try:
             check(candidate, shape, world_size)
             plan = make_plan(candidate, shape, world_size, packs=packs)
-        except ValueError:
+        except UserError:
             continue
         if plan.fits:
             found.append(plan)
     if not found:
-        raise ValueError(
+        raise ConfigError(
             f"no layout of {world_size} GPUs fits {run.cluster.gpu_memory_gb:g} GiB and divides "
             f"stage.global_batch_size {run.stage.global_batch_size}: change one of them, or cluster="
         )

@@ -31,7 +31,7 @@ def micro_batches(run: RunConfig, world_size: int) -> int:
 
 
 def stages_of(run: RunConfig, shape: ModelShape, world_size: int) -> list[Stage]:
-    """The stages in order. Raises ValueError where the layers do not divide."""
+    """The stages in order. Raises ConfigError where the layers do not divide."""
     p, chunks = run.parallel, run.parallel.virtual_pipeline or 1
     batches = micro_batches(run, world_size)
     return [

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from nemo_amalia.config.precision import BLOCK, fp8_scaling
 from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.utils.errors import ConfigError
 
 
 class DecoderSizes(Protocol):
@@ -24,7 +25,7 @@ class DecoderSizes(Protocol):
 
 
 def check_model_layout(run: RunConfig, model: DecoderSizes, engine: bool = False) -> None:
-    """Raise ValueError where the model's own sizes do not divide as the layout, or FP8, asks.
+    """Raise ConfigError where the model's own sizes do not divide as the layout, or FP8, asks.
 
     engine: Transformer Engine computes, whose FP8 takes whole blocks; the emulation takes any size.
     """
@@ -37,7 +38,7 @@ def check_model_layout(run: RunConfig, model: DecoderSizes, engine: bool = False
     }
     for name, size in sizes.items():
         if size % tensor:
-            raise ValueError(
+            raise ConfigError(
                 f"the model has {size} {name}, parallel.tensor is {tensor} and does not divide them: choose another"
             )
     stages = stage_layers(run, model.num_layers)
@@ -47,7 +48,7 @@ def check_model_layout(run: RunConfig, model: DecoderSizes, engine: bool = False
 
 
 def stage_layers(run: RunConfig, layers: int) -> list[int]:
-    """Decoder layers of every pipeline stage, as Megatron-Core shares them out. Raises ValueError where it cannot."""
+    """Decoder layers of every pipeline stage, as Megatron-Core shares them out. Raises ConfigError where it cannot."""
     p = run.parallel
     first, last = p.first_stage_layers, p.last_stage_layers
     middle = p.pipeline - (first is not None) - (last is not None)
@@ -55,7 +56,7 @@ def stage_layers(run: RunConfig, layers: int) -> list[int]:
     chunks = p.virtual_pipeline or 1
     if left < 0 or bool(left) != bool(middle) or (middle and left % (middle * chunks)):
         taken = "" if first is last is None else f" less those of the ends ({first} and {last}) = {left}"
-        raise ValueError(
+        raise ConfigError(
             f"the model has {layers} decoder layers{taken}, and {middle} pipeline stages x virtual_pipeline {chunks} "
             "do not divide them: choose another parallel.pipeline, virtual_pipeline, first_stage_layers or "
             "last_stage_layers"
@@ -70,7 +71,7 @@ def _check_bf16_layers(run: RunConfig, layers: int, fewest: int) -> None:
     for name in ("first_layers_bf16", "last_layers_bf16"):
         count = getattr(run.precision, name)
         if count > allowed:
-            raise ValueError(
+            raise ConfigError(
                 f"precision.{name} is {count} and the smallest pipeline stage has {allowed} of the model's {layers} "
                 f"layers: set it to at most {allowed}"
             )
@@ -89,7 +90,7 @@ def _check_blocks(run: RunConfig, model: DecoderSizes) -> None:
     }
     for name, width in widths.items():
         if width % block:
-            raise ValueError(
+            raise ConfigError(
                 f"the model's {name} is {width} and FP8 {scaling} takes multiples of {block}: lower parallel.tensor, "
                 "or take precision=fp8_current or precision=bf16"
             )

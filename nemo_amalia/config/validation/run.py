@@ -14,12 +14,13 @@ from nemo_amalia.config.schema import (
 from nemo_amalia.config.validation.layout import validate_layout
 from nemo_amalia.config.validation.precision import validate_precision
 from nemo_amalia.config.validation.preference import validate_preference
+from nemo_amalia.utils.errors import ConfigError
 
 __all__ = ["model_ranks", "pack_command", "segment_multiple", "validate"]
 
 
 def validate(run: RunConfig, world_size: int) -> None:
-    """Raise ValueError with what was seen, what was expected and what to do. Reads no weights."""
+    """Raise ConfigError with what was seen, what was expected and what to do. Reads no weights."""
     _stage(run)
     if run.stage.name == PREFERENCE_STAGE:
         validate_preference(run)
@@ -31,7 +32,7 @@ def validate(run: RunConfig, world_size: int) -> None:
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ValueError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
+        raise ConfigError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
 
 
 def _stage(run: RunConfig) -> None:
@@ -40,46 +41,46 @@ def _stage(run: RunConfig) -> None:
     _one_of("data.on_bad_sample", run.data.on_bad_sample, ("fail", "drop"))
     _one_of("data.packing_algorithm", run.data.packing_algorithm, PACKING_ALGORITHMS)
     if not stage.trainable:
-        raise ValueError(f"stage.trainable is empty: name at least one of {', '.join(MODULES)}")
+        raise ConfigError(f"stage.trainable is empty: name at least one of {', '.join(MODULES)}")
     for name in stage.trainable:
         _one_of("stage.trainable", name, MODULES)
         if getattr(stage.learning_rates, name) <= 0:
-            raise ValueError(f"stage.trainable has {name}, but stage.learning_rates.{name} is 0: give it a rate")
+            raise ConfigError(f"stage.trainable has {name}, but stage.learning_rates.{name} is 0: give it a rate")
     if stage.packing and stage.micro_batch_size != 1:
-        raise ValueError(
+        raise ConfigError(
             f"stage.micro_batch_size is {stage.micro_batch_size} with packing on: a pack is already a whole row; "
             "set stage.micro_batch_size=1 and choose stage.seq_length for the memory"
         )
     _length(run)
     for name in ("global_batch_size", "seq_length", "micro_batch_size"):
         if getattr(stage, name) < 1:
-            raise ValueError(f"stage.{name} is {getattr(stage, name)}: it must be at least 1")
+            raise ConfigError(f"stage.{name} is {getattr(stage, name)}: it must be at least 1")
 
 
 def _data(run: RunConfig) -> None:
     data = run.data
     if run.stage.records == "preferences" and not run.stage.packing:
-        raise ValueError(
+        raise ConfigError(
             f"stage {run.stage.name} has stage.packing=false: a pair is two segments of one pack; set "
             "stage.packing=true"
         )
     if not 0 <= data.max_loss_share <= 1:
-        raise ValueError(
+        raise ConfigError(
             f"data.max_loss_share is {data.max_loss_share}: expected a share of 0 to 1, as 0.001 for one in a thousand"
         )
     if data.max_image_pixels < 1:
-        raise ValueError(
+        raise ConfigError(
             f"data.max_image_pixels is {data.max_image_pixels}: expected a number of pixels, 1 or more, as 100000000"
         )
     if not data.worker_timeout > 0:
-        raise ValueError(f"data.worker_timeout is {data.worker_timeout}: expected seconds, more than 0")
+        raise ConfigError(f"data.worker_timeout is {data.worker_timeout}: expected seconds, more than 0")
     if data.num_workers < 0:
-        raise ValueError(f"data.num_workers is {data.num_workers}: expected 0 (read in the training process) or more")
+        raise ConfigError(f"data.num_workers is {data.num_workers}: expected 0 (read in the training process) or more")
     if data.quarantine is not None and not Path(data.quarantine).exists():
-        raise ValueError(f"data.quarantine {data.quarantine} does not exist: name a .jsonl, or a run's quarantine/")
+        raise ConfigError(f"data.quarantine {data.quarantine} does not exist: name a .jsonl, or a run's quarantine/")
     own = (Path(run.run_dir) / "quarantine").absolute()
     if data.quarantine is not None and Path(data.quarantine).absolute().is_relative_to(own):
-        raise ValueError(
+        raise ConfigError(
             f"data.quarantine {data.quarantine} is the list that this very run writes, so its data would change while "
             "it runs: copy it out of run_dir first"
         )
@@ -89,21 +90,21 @@ def _length(run: RunConfig) -> None:
     """How long to train: in steps, or in epochs of an index of packs."""
     stage, index = run.stage, run.data.pack_index
     if index is not None and not Path(index).is_file():
-        raise ValueError(f"data.pack_index {index} is not a file: make it with `{pack_command(run, index)}`")
+        raise ConfigError(f"data.pack_index {index} is not a file: make it with `{pack_command(run, index)}`")
     if index is not None and not stage.packing:
-        raise ValueError(
+        raise ConfigError(
             "data.pack_index is given and stage.packing is false: set stage.packing=true, or take no index"
         )
     if stage.epochs is None:
         if stage.train_steps is None or stage.train_steps < 1:
-            raise ValueError(f"stage.train_steps is {stage.train_steps}: it must be at least 1")
+            raise ConfigError(f"stage.train_steps is {stage.train_steps}: it must be at least 1")
     elif index is None:
-        raise ValueError(
+        raise ConfigError(
             f"stage.epochs is {stage.epochs:g} and only an index of packs knows how long an epoch is: run "
             f"`{pack_command(run, 'data.packs')}` and add data.pack_index=data.packs, or give stage.train_steps"
         )
     elif stage.epochs <= 0:
-        raise ValueError(f"stage.epochs is {stage.epochs:g}: it must be more than 0")
+        raise ConfigError(f"stage.epochs is {stage.epochs:g}: it must be more than 0")
 
 
 def pack_command(run: RunConfig, out: str) -> str:
@@ -121,14 +122,14 @@ def pack_command(run: RunConfig, out: str) -> str:
 def _places(run: RunConfig) -> None:
     checkpoint = Path(run.model.checkpoint)
     if not checkpoint.is_dir():
-        raise ValueError(
+        raise ConfigError(
             f"model.checkpoint {checkpoint} is not a folder: make it with `amalia import --out {checkpoint}`"
         )
     data = Path(run.data.path)
     if not data.exists():
-        raise ValueError(f"data.path {data} does not exist: name a prepared WebDataset folder")
+        raise ConfigError(f"data.path {data} does not exist: name a prepared WebDataset folder")
     if data.is_dir() and not any(data.rglob("*.tar")):
-        raise ValueError(f"data.path {data} has no .tar shard: write some with nemo_amalia.data.shards.write_shards")
+        raise ConfigError(f"data.path {data} has no .tar shard: write some with nemo_amalia.data.shards.write_shards")
     folder = Path(run.run_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -136,4 +137,4 @@ def _places(run: RunConfig) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"run_dir {folder} cannot be written ({error.strerror}): choose another") from error
+        raise ConfigError(f"run_dir {folder} cannot be written ({error.strerror}): choose another") from error

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nemo_amalia.data.samples import BadSampleError
+from nemo_amalia.utils.errors import DataError
 
 CLOSE = (
     "either the template must write it after every answer, or the tokenizer's eos_token must be what the template "
@@ -28,7 +29,7 @@ class ChatFormat:
     tokenizer: a fast Hugging Face tokenizer with a chat template. image_token: the placeholder, one token of
     the vocabulary. end_of_turn: the token that closes an assistant turn; by default the tokenizer's EOS token
     (`<|im_end|>` in ChatML: evaluation stops on it alone).
-    Raises ValueError when the tokenizer lacks one of these.
+    Raises DataError when the tokenizer lacks one of these.
     """
 
     def __init__(self, tokenizer: Any, image_token: str = "<image>", end_of_turn: str | None = None) -> None:
@@ -36,15 +37,15 @@ class ChatFormat:
         self.image_token = image_token
         self.end_of_turn = end_of_turn or tokenizer.eos_token
         if not getattr(tokenizer, "is_fast", False):
-            raise ValueError(
+            raise DataError(
                 f"the tokenizer is a {type(tokenizer).__name__}, which gives no character offsets: "
                 "load a fast one (PreTrainedTokenizerFast, tokenizer.json)"
             )
         if not tokenizer.chat_template:
-            raise ValueError("the tokenizer has no chat template: add chat_template.jinja to its folder")
+            raise DataError("the tokenizer has no chat template: add chat_template.jinja to its folder")
         for token, role in ((image_token, "image placeholder"), (self.end_of_turn, "end of turn")):
             if token is None or tokenizer.encode(token, add_special_tokens=False) != [self._id(token)]:
-                raise ValueError(
+                raise DataError(
                     f"the tokenizer's vocabulary has no single token for the {role} {token!r}: "
                     f"add it with tokenizer.add_special_tokens and save the tokenizer again"
                 )

@@ -14,6 +14,7 @@ from nemo_amalia.data.samples import (
     TokenizedPair,
     TokenizedSample,
 )
+from nemo_amalia.utils.errors import DataError
 
 
 class ConversationEncoder:
@@ -107,7 +108,7 @@ RecordEncoder = ConversationEncoder | PreferenceEncoder
 
 
 def encoder_of(records: str, conversations: ConversationEncoder, segment_multiple: int = 1) -> RecordEncoder:
-    """The encoder of a stage's records. Raises ValueError on a word that is none of RECORDS."""
+    """The encoder of a stage's records. Raises DataError on a word that is none of RECORDS."""
     if records not in RECORDS:
-        raise ValueError(f"records is {records!r}: expected one of {', '.join(RECORDS)}")
+        raise DataError(f"records is {records!r}: expected one of {', '.join(RECORDS)}")
     return conversations if records == "conversations" else PreferenceEncoder(conversations, segment_multiple)

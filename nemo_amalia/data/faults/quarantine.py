@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from nemo_amalia.data.faults.board import Fault
+from nemo_amalia.utils.errors import DataError
 
 
 def index_of(folder: str) -> str:
@@ -45,15 +46,13 @@ def write_faults(out: IO[str], faults: Iterable[Fault], missing: int = 0) -> Non
 class Quarantine:
     """Samples to leave out. path: a .jsonl, or a folder of them (a run's quarantine/).
 
-    Raises ValueError naming the file and the line that is not one of write_faults.
+    Raises DataError naming the file and the line that is not one of write_faults.
     """
 
     def __init__(self, path: str | Path) -> None:
         files = sorted(Path(path).glob("*.jsonl")) if Path(path).is_dir() else [Path(path)]
         if not files or not files[0].is_file():
-            raise ValueError(
-                f"data.quarantine {path} is no .jsonl file and no folder of them: name a run's quarantine/"
-            )
+            raise DataError(f"data.quarantine {path} is no .jsonl file and no folder of them: name a run's quarantine/")
         self._samples: set[tuple[str, str, str]] = set()  # (index id or folder, shard, key)
         distinct: set[tuple[str, str, str]] = set()
         for file in files:
@@ -64,7 +63,7 @@ class Quarantine:
                         continue
                     places, sample = [line["index"], line["folder"]], (line["shard"], line["key"])
                 except (ValueError, KeyError, TypeError) as error:
-                    raise ValueError(
+                    raise DataError(
                         f"line {number} of {file} is not of a quarantine list ({type(error).__name__}: {error}): "
                         "delete the line, or write the list again with a run"
                     ) from error

@@ -16,6 +16,8 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+from nemo_amalia.utils.errors import DataError
+
 # Distinct image sizes remembered; one entry is about 200 bytes.
 CACHE_SIZE = 1 << 17
 
@@ -28,7 +30,7 @@ class ImageGeometry:
     patch: side of the tower's patch in pixels (16); a tile gives (tile // patch)**2 features.
     pinpoints: allowed canvas sizes in pixels as (height, width), multiples of `tile`. The order matters: of
         two equally good canvases transformers takes the first.
-    Raises ValueError when a canvas is not a whole number of tiles.
+    Raises DataError when a canvas is not a whole number of tiles.
     """
 
     tile: int
@@ -38,15 +40,15 @@ class ImageGeometry:
     def __post_init__(self) -> None:
         object.__setattr__(self, "pinpoints", tuple((int(h), int(w)) for h, w in self.pinpoints))
         if self.tile < self.patch or self.patch < 1:
-            raise ValueError(
+            raise DataError(
                 f"tile is {self.tile} pixels and patch is {self.patch}: a tile must hold at least one patch; "
                 "set tile to the tower's image_size and patch to its patch_size"
             )
         if not self.pinpoints:
-            raise ValueError("image_grid_pinpoints is empty: give at least one canvas, e.g. grids_up_to(12, 384)")
+            raise DataError("image_grid_pinpoints is empty: give at least one canvas, e.g. grids_up_to(12, 384)")
         for height, width in self.pinpoints:
             if height < 1 or width < 1 or height % self.tile or width % self.tile:
-                raise ValueError(
+                raise DataError(
                     f"canvas {height}x{width} (height x width) is not a whole number of {self.tile}-pixel "
                     "tiles: "
                     "make both sides multiples of the tile"
@@ -113,7 +115,7 @@ def grids_up_to(max_tiles: int, tile: int) -> tuple[tuple[int, int], ...]:
     Ordered by rows, then columns; the order decides ties and must be the same in the exported model.
     """
     if max_tiles < 1:
-        raise ValueError(f"max_tiles is {max_tiles}: it must be at least 1 (turn tiling off for the thumbnail alone)")
+        raise DataError(f"max_tiles is {max_tiles}: it must be at least 1 (turn tiling off for the thumbnail alone)")
     return tuple(
         (rows * tile, columns * tile) for rows in range(1, max_tiles + 1) for columns in range(1, max_tiles // rows + 1)
     )
@@ -122,7 +124,7 @@ def grids_up_to(max_tiles: int, tile: int) -> tuple[tuple[int, int], ...]:
 @lru_cache(maxsize=CACHE_SIZE)
 def _canvas(geometry: ImageGeometry, width: int, height: int) -> tuple[int, int]:
     if width < 1 or height < 1:
-        raise ValueError(f"image of {width}x{height} pixels: both sides must be at least 1")
+        raise DataError(f"image of {width}x{height} pixels: both sides must be at least 1")
     best, best_effective, least_wasted = None, 0, math.inf
     for canvas_height, canvas_width in geometry.pinpoints:
         scale = min(canvas_width / width, canvas_height / height)

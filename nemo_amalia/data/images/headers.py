@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from nemo_amalia.utils.errors import DataError
+
 ORIENTATION_TAG = 0x0112
 MAX_PIXELS = 100_000_000  # data.max_image_pixels by default: a decompression bomb would take a worker's memory
 DALI_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")
@@ -23,7 +25,7 @@ _limit = threading.RLock()
 os.register_at_fork(before=_limit.acquire, after_in_parent=_limit.release, after_in_child=_limit.release)
 
 
-class ImageError(ValueError):
+class ImageError(DataError):
     """An image that cannot be used, and why."""
 
 
@@ -40,9 +42,9 @@ class ImageHeader:
 
 
 def check_max_pixels(value: int, name: str = "max_image_pixels") -> int:
-    """The value itself. Raises ValueError on one that would refuse every image, or that is no number of pixels."""
+    """The value itself. Raises DataError on one that would refuse every image, or that is no number of pixels."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is {value!r}: expected a number of pixels, 1 or more, as {MAX_PIXELS}")
+        raise DataError(f"{name} is {value!r}: expected a number of pixels, 1 or more, as {MAX_PIXELS}")
     return value
 
 

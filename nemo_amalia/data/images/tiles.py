@@ -25,6 +25,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from nemo_amalia.data.images.geometry import ImageGeometry
 from nemo_amalia.data.images.headers import MAX_PIXELS, ImageError, ImageHeader, pillow_limit, read_header
+from nemo_amalia.utils.errors import DataError
 
 DALI_BATCH = 16  # images whose pixels are in memory together
 NO_CAUSE = re.compile(r"^Failed to decode sample #\d+\s*:")  # before DALI's cause, which may be empty
@@ -111,7 +112,7 @@ class TileMaker:
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         if device not in ("cpu", "mixed"):
-            raise ValueError(f"decode device {device!r}: expected 'cpu' or 'mixed' (GPU decoding)")
+            raise DataError(f"decode device {device!r}: expected 'cpu' or 'mixed' (GPU decoding)")
         self.geometry = geometry
         self.device = device
         self.num_threads = num_threads

@@ -15,6 +15,7 @@ from nemo_amalia.data.importing.folder import DROPPED, MANIFEST, ImportFolder
 from nemo_amalia.data.importing.formats import captions, llava, parquet, preference
 from nemo_amalia.data.importing.formats.records import REASONS, BadRecordError, Format, ReadOptions
 from nemo_amalia.data.shards.write import KEY
+from nemo_amalia.utils.errors import DataError
 
 FORMATS: dict[str, Format] = {
     "llava": llava.FORMAT,
@@ -41,18 +42,18 @@ class ImportSettings:
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
-            raise ValueError(f"format {self.format!r} is not known: expected one of {', '.join(FORMATS)}")
+            raise DataError(f"format {self.format!r} is not known: expected one of {', '.join(FORMATS)}")
         if not KEY.fullmatch(self.source) or len(self.source) > 60:
-            raise ValueError(f"--source {self.source!r} begins the keys: at most 60 letters, digits, - and _")
+            raise DataError(f"--source {self.source!r} begins the keys: at most 60 letters, digits, - and _")
         if not self.shard_megabytes > 0:
-            raise ValueError(f"--shard-megabytes {self.shard_megabytes:g} must be positive, as in 500")
+            raise DataError(f"--shard-megabytes {self.shard_megabytes:g} must be positive, as in 500")
         if self.limit < 0:
-            raise ValueError(f"--limit {self.limit}: expected a number of records, or 0 for all")
+            raise DataError(f"--limit {self.limit}: expected a number of records, or 0 for all")
         check_max_pixels(self.max_image_pixels, "--max-image-pixels")
         if self.images is not None and not Path(self.images).is_dir():
-            raise ValueError(f"--images {self.images} is no folder: give the one below which the pictures lie")
+            raise DataError(f"--images {self.images} is no folder: give the one below which the pictures lie")
         if not all(prompt.strip() and "<image>" not in prompt for prompt in self.prompts):
-            raise ValueError("a --prompt is empty or has <image> in it: pictures are put before the question")
+            raise DataError("a --prompt is empty or has <image> in it: pictures are put before the question")
 
 
 def import_sources(
@@ -66,10 +67,10 @@ def import_sources(
 
     Killed and called again it goes on after the last finished shard, to the same bytes. on_bad "fail" stops at the
     first bad record; "drop" counts them, and stops once more than the share `max_bad` is bad. Repeated records are
-    left out and counted, and are not bad. Raises ValueError, also where no sample comes out.
+    left out and counted, and are not bad. Raises DataError, also where no sample comes out.
     """
     if not 0 <= max_bad <= 1:
-        raise ValueError(f"--max-bad {max_bad} is a share of the records: expected 0 to 1")
+        raise DataError(f"--max-bad {max_bad} is a share of the records: expected 0 to 1")
     files = source_files(FORMATS[settings.format], paths)
     names = [[file.name, 0 if file.is_dir() else file.stat().st_size] for file in files]
     stored = {"version": 1, **asdict(settings), "prompts": list(settings.prompts), "files": names}
@@ -83,7 +84,7 @@ def import_sources(
         copy_records(folder, files, settings, on_bad, max_bad)
         counts = folder.counts()
         if not counts["out"]:
-            raise ValueError(
+            raise DataError(
                 f"no sample came out of {counts['in']:,} records ({_reasons(counts['dropped'])}): "
                 f"see {folder.folder / DROPPED}{_remedy(counts['dropped'])}"
             )
@@ -96,7 +97,7 @@ def import_sources(
 def copy_records(
     folder: ImportFolder, files: list[Path], settings: ImportSettings, on_bad: str = "drop", max_bad: float = MAX_BAD
 ) -> None:
-    """The records after the folder's position -> its shards; no index yet. Raises ValueError as import_sources."""
+    """The records after the folder's position -> its shards; no index yet. Raises DataError as import_sources."""
     form = FORMATS[settings.format]
     images = Path(settings.images) if settings.images else None
     options = ReadOptions(images, settings.prompts, settings.max_image_pixels)
@@ -112,7 +113,7 @@ def copy_records(
         except BadRecordError as error:
             if on_bad == "fail":
                 where = f"record {number} of {file}" + (f" (id {name})" if name else "")
-                raise ValueError(f"{where} {error}: mend it, or leave it out with --on-bad drop") from error
+                raise DataError(f"{where} {error}: mend it, or leave it out with --on-bad drop") from error
             fault = (error.reason, str(error))
         if fault:
             folder.drop({"file": file.name, "record": number, "id": name}, *fault)
@@ -152,7 +153,7 @@ def _check_share(folder: ImportFolder, max_bad: float) -> None:
     reasons = {name: count for name, count in counts["dropped"].items() if name != "duplicate"}
     bad = sum(reasons.values())
     if bad > max_bad * folder.read:
-        raise ValueError(
+        raise DataError(
             f"{bad:,} of {folder.read:,} records are bad ({_reasons(reasons)}), more than --max-bad {max_bad:g}: "
             f"see {folder.folder / DROPPED}{_remedy(reasons)}, then mend the source and choose another --out, "
             "or run the same command with a higher --max-bad"
@@ -169,10 +170,10 @@ def _reasons(dropped: dict[str, int]) -> str:
 
 
 def source_files(form: Format, paths: list[Path]) -> list[Path]:
-    """The files of all sources, in the order given. Raises ValueError on one that is named twice."""
+    """The files of all sources, in the order given. Raises DataError on one that is named twice."""
     files = [file for path in paths for file in form.find(path)]
     if len({file.resolve() for file in files}) < len(files):
-        raise ValueError("a source file is named twice: name each once; a blend's weights are the way to repeat data")
+        raise DataError("a source file is named twice: name each once; a blend's weights are the way to repeat data")
     return files
 
 
@@ -212,7 +213,7 @@ def add_command(subparsers: Any) -> None:
 def run_import(arguments: argparse.Namespace) -> int:
     """amalia data import."""
     if arguments.prompt and arguments.format != "captions":
-        raise ValueError(f"--prompt is for captions: {arguments.format} brings its own questions")
+        raise DataError(f"--prompt is for captions: {arguments.format} brings its own questions")
     settings = ImportSettings(
         format=arguments.format,
         source=arguments.source or re.sub(r"[^A-Za-z0-9_\-]+", "-", arguments.sources[0].resolve().stem)[:60],
@@ -228,7 +229,7 @@ def run_import(arguments: argparse.Namespace) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOTDIR, errno.EEXIST):
             raise
-        raise ValueError(
+        raise DataError(
             f"cannot write to {arguments.out} ({error.strerror}): mend that and run the same command again, "
             "it goes on after the last finished shard"
         ) from error

@@ -31,7 +31,8 @@ from nemo_amalia.data.shards.check import IMPORT_COUNTS, IMPORT_SETTINGS
 from nemo_amalia.data.shards.manifest import MANIFEST, manifest
 from nemo_amalia.data.shards.totals import Totals, scan
 from nemo_amalia.data.shards.write import add_parts, prepare_folder, sample_parts
-from nemo_amalia.utils.files import partials, write_json
+from nemo_amalia.utils.errors import DataError
+from nemo_amalia.utils.files import partials, read_json, write_json
 
 BEFORE = {"max_image_pixels": MAX_PIXELS}  # settings that older imports do not name, and what they were
 DROPPED, SEEN = "dropped.jsonl", ".seen.sqlite"
@@ -70,7 +71,7 @@ class ImportFolder:
 
     After opening, `source_file` and `record` say where to read on: the index of the source file, and how many of
     its records are done. `add` or `drop` each record, then `advance`; `close_shard` and `finish` at the end.
-    Raises ValueError on a folder of something else, one begun with other settings, and one in use.
+    Raises DataError on a folder of something else, one begun with other settings, and one in use.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], shard_bytes: int) -> None:
@@ -93,7 +94,7 @@ class ImportFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             name = self.folder
-            raise ValueError(f"another import is writing to {name}: wait for it, or choose another --out") from error
+            raise DataError(f"another import is writing to {name}: wait for it, or choose another --out") from error
         self._claim(settings)
         self.finished = (self.folder / IMPORT_COUNTS).is_file()
         kept = self._read_manifest()
@@ -106,14 +107,14 @@ class ImportFolder:
         file = self.folder / IMPORT_SETTINGS
         if not file.is_file():
             if set(self.folder.iterdir()) - set(partials(self.folder)):
-                raise ValueError(f"{self.folder} holds something else than an import: choose another --out")
+                raise DataError(f"{self.folder} holds something else than an import: choose another --out")
             write_json(file, settings, indent=1, sync=True)
             return
-        begun = json.loads(file.read_text())
+        begun = read_json(file)
         for name in sorted(begun.keys() | settings.keys()):
             was, now = begun.get(name, BEFORE.get(name)), settings.get(name)
             if was != now:
-                raise ValueError(
+                raise DataError(
                     f"{self.folder} was begun with {name} {_said(was)} and this command has {_said(now)}: "
                     "give what it was begun with, or another --out"
                 )
@@ -130,7 +131,7 @@ class ImportFolder:
             self.read, kept, self.dropped = line["read"], line["dropped_bytes"], Counter(line["dropped"])
             shard = self.folder / line["shard"]
             if not shard.is_file() or shard.stat().st_size != line["bytes"]:
-                raise ValueError(f"{shard} is not as its manifest says: remove {self.folder} and import again")
+                raise DataError(f"{shard} is not as its manifest says: remove {self.folder} and import again")
         return kept
 
     def _cut_back(self, dropped_bytes: int) -> None:
@@ -141,7 +142,7 @@ class ImportFolder:
         for path in (*self.folder.glob(f"*{PARTIAL}"), *partials(self.folder)):
             path.unlink()
         if self.shards and not (self.folder / SEEN).is_file():
-            raise ValueError(f"{self.folder / SEEN} is missing: remove {self.folder} and import again")
+            raise DataError(f"{self.folder / SEEN} is missing: remove {self.folder} and import again")
         self._seen = sqlite3.connect(self.folder / SEEN)
         self._seen.execute("PRAGMA cache_size=-16000")  # KiB
         self._seen.execute("CREATE TABLE IF NOT EXISTS seen (digest BLOB PRIMARY KEY, shard INTEGER) WITHOUT ROWID")
@@ -213,7 +214,7 @@ class ImportFolder:
     def counts(self) -> dict[str, Any]:
         """{"in", "out", "dropped": {reason: records}, "images", "shards", "bytes"}; in = out + all that was dropped."""
         if self.finished:
-            return json.loads((self.folder / IMPORT_COUNTS).read_text())
+            return read_json(self.folder / IMPORT_COUNTS)
         dropped = dict(sorted(self.dropped.items()))
         out = self.samples + (self._in_shard[0] if self._shard else 0)
         return {

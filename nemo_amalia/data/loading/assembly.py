@@ -11,14 +11,15 @@ from nemo_amalia.data.images.headers import ImageError
 from nemo_amalia.data.images.tiles import TileMaker
 from nemo_amalia.data.loading.collator import Collator
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
+from nemo_amalia.utils.errors import DataError
 
 POLICIES = ("fail", "drop")
 
 
 def check_policy(name: str, value: str) -> str:
-    """The value itself. Raises ValueError for one that is no policy."""
+    """The value itself. Raises DataError for one that is no policy."""
     if value not in POLICIES:
-        raise ValueError(f"{name} is {value!r}: expected one of {', '.join(POLICIES)}")
+        raise DataError(f"{name} is {value!r}: expected one of {', '.join(POLICIES)}")
     return value
 
 

@@ -15,6 +15,7 @@ from torch.utils.data import get_worker_info
 from nemo_amalia.data.images.geometry import ImageGeometry
 from nemo_amalia.data.packing.algorithms import padded_length
 from nemo_amalia.data.samples import PackedBatch, TokenizedPair, TokenizedSample
+from nemo_amalia.utils.errors import DataError
 
 
 class Collator:
@@ -41,13 +42,13 @@ class Collator:
         share_pair_images: bool = True,
     ) -> None:
         if seq_length % segment_multiple:
-            raise ValueError(
+            raise DataError(
                 f"seq_length {seq_length} is not a multiple of {segment_multiple} (2 * context parallel "
                 "size): "
                 f"use {padded_length(seq_length, segment_multiple)}"
             )
         if packing and micro_batch_size != 1:
-            raise ValueError(
+            raise DataError(
                 f"micro_batch_size is {micro_batch_size} with packing: a pack is a micro-batch of 1; raise "
                 "seq_length to put more samples into it, or set packing off"
             )
@@ -66,12 +67,12 @@ class Collator:
     ) -> PackedBatch:
         """items: all samples, or all pairs. tiles: for each of them, for each of its images, uint8 [n, C, H, W].
 
-        Raises ValueError with both numbers when the text, the geometry and the tiles disagree, and when the
+        Raises DataError with both numbers when the text, the geometry and the tiles disagree, and when the
         samples do not fit.
         """
         pairs = sum(isinstance(item, TokenizedPair) for item in items)
         if pairs and (pairs < len(items) or not self.packing):
-            raise ValueError(f"{pairs} of {len(items)} items are pairs: only packs, and of pairs alone, hold any")
+            raise DataError(f"{pairs} of {len(items)} items are pairs: only packs, and of pairs alone, hold any")
         for item, images in zip(items, tiles, strict=True):
             for segment in item.segments:
                 self._check(segment, images)
@@ -112,11 +113,11 @@ class Collator:
     def _place(self, samples: Sequence[TokenizedSample]) -> list[tuple[int, int]]:
         """(start, end) of each sample in the flattened batch, padding of its segment included."""
         if not samples:
-            raise ValueError("a micro-batch needs at least one sample")
+            raise DataError("a micro-batch needs at least one sample")
         if not self.packing:
             too_long = [s for s in samples if len(s) > self.seq_length]
             if too_long or len(samples) > self.micro_batch_size:
-                raise ValueError(
+                raise DataError(
                     f"{len(samples)} samples, the longest of {max(map(len, samples)):,} tokens, do not fit "
                     "into "
                     f"{self.micro_batch_size} rows of {self.seq_length:,}"
@@ -124,7 +125,7 @@ class Collator:
             return [(i * self.seq_length, (i + 1) * self.seq_length) for i in range(len(samples))]
         ends = np.cumsum([padded_length(len(sample), self.segment_multiple) for sample in samples])
         if ends[-1] > self.seq_length:
-            raise ValueError(
+            raise DataError(
                 f"the pack of {[s.key for s in samples][:3]}... needs {ends[-1]:,} tokens and holds "
                 f"{self.seq_length:,}: pack with the same seq_length and segment_multiple as the collator"
             )
@@ -166,11 +167,11 @@ class Collator:
 
     def _check(self, sample: TokenizedSample, tiles: Sequence[torch.Tensor]) -> None:
         if len(tiles) != len(sample.image_sizes):
-            raise ValueError(f"sample {sample.key} has {len(sample.image_sizes)} images and {len(tiles)} were decoded")
+            raise DataError(f"sample {sample.key} has {len(sample.image_sizes)} images and {len(tiles)} were decoded")
         counts = [self.geometry.num_tokens(w, h, sample.tiling) for w, h in sample.image_sizes]
         in_text = int((sample.input_ids == self.image_token_id).sum())
         if in_text != sum(counts):
-            raise ValueError(
+            raise DataError(
                 f"the images of sample {sample.key} need {sum(counts):,} tokens {counts} and its text has "
                 f"{in_text:,} "
                 "placeholders: it was tokenised with another geometry (pinpoints, tile, patch or tiling); "
@@ -185,7 +186,7 @@ class Collator:
                 self.geometry.tile,
             )
             if tuple(image.shape) != expected:
-                raise ValueError(
+                raise DataError(
                     f"image {index} of sample {sample.key} ({width}x{height}) gave tiles "
                     f"{list(image.shape)} and the "
                     f"geometry expects {list(expected)}: decode it with the model's geometry"

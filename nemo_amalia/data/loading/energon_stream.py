@@ -32,6 +32,7 @@ from nemo_amalia.data.loading.workers import (
 )
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
 from nemo_amalia.utils.devices import has_gpu
+from nemo_amalia.utils.errors import DataError
 
 STATE_VERSION = 1
 BEFORE = {"max_image_pixels": MAX_PIXELS, "records": "conversations"}  # what older positions do not name
@@ -41,7 +42,7 @@ def build_loader(path: str | Path | Sequence[tuple[str | Path, float]], **settin
     """The stream of PackedBatch of one data-parallel rank.
 
     path: a folder of prepared shards, a metadataset .yaml, or a blend [(path, weight), ...]. settings: the
-    fields of StreamSettings. Raises ValueError, before anything is started, on what cannot work.
+    fields of StreamSettings. Raises DataError, before anything is started, on what cannot work.
     """
     config = StreamSettings(**settings)
     faults = FaultBoard(config.num_workers)
@@ -168,16 +169,16 @@ class PackLoader:
     def restore(self, state: dict[str, Any]) -> None:
         """Continues where `state` was taken. Before the first batch only.
 
-        Raises ValueError when the state comes from another layout: Energon's position is that of each worker
+        Raises DataError when the state comes from another layout: Energon's position is that of each worker
         of each rank and cannot be redistributed.
         """
         if self._iterator is not None:
-            raise ValueError("this loader has already given batches: build a new one and restore it first")
+            raise DataError("this loader has already given batches: build a new one and restore it first")
         if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-            raise ValueError(f"this is no data state of version {STATE_VERSION}: {str(state)[:80]!r}")
+            raise DataError(f"this is no data state of version {STATE_VERSION}: {str(state)[:80]!r}")
         differing = differences(BEFORE | state["layout"], self.layout)
         if differing:
-            raise ValueError(
+            raise DataError(
                 f"the data position cannot be restored: {'; '.join(differing)}. Resume with the saved values, or begin "
                 "the data again with data.start_anew_at=STEP of that checkpoint and accept that samples are seen again"
             )

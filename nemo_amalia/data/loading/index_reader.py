@@ -19,6 +19,7 @@ from nemo_amalia.data.loading.settings import StreamSettings
 from nemo_amalia.data.packing.index import PackIndex
 from nemo_amalia.data.samples import BadSampleError, TokenizedPair, TokenizedSample
 from nemo_amalia.data.shards.read import BLOCK, read_record
+from nemo_amalia.utils.errors import DataError
 
 
 class SampleReader:
@@ -87,7 +88,7 @@ def _record(folder: Path, shard: str, offset: int, size: int) -> dict[str, Any]:
             return read_record(descriptor, shard, offset, size)
         finally:
             os.close(descriptor)
-    except (ValueError, OSError) as error:
+    except (DataError, OSError) as error:
         raise BadSampleError(str(error), "record") from error
 
 

@@ -28,6 +28,7 @@ from nemo_amalia.data.packing.index import PackIndex, epoch_order, read_index, r
 from nemo_amalia.data.samples import Pack, PackedBatch, TokenizedSample
 from nemo_amalia.data.shards.check import check_folder
 from nemo_amalia.utils.devices import has_gpu
+from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.files import atomic_file
 
 STATE_VERSION = "pack index 1"
@@ -40,11 +41,11 @@ def build_index_loader(index: str | Path, folder: str | Path, **settings: Any) -
     settings: the fields of StreamSettings; those of Energon's buffers are not used. A sample that the index holds and
     training cannot read follows on_bad_sample.
 
-    Raises ValueError for an index of other shards, another tokenizer, template, geometry or pack, naming which.
+    Raises DataError for an index of other shards, another tokenizer, template, geometry or pack, naming which.
     """
     config = StreamSettings(**settings)
     if not config.packing:
-        raise ValueError("an index of packs is for training with packing: set stage.packing=true, or take no index")
+        raise DataError("an index of packs is for training with packing: set stage.packing=true, or take no index")
     source, packs = check_folder(folder), read_index(index)
     wanted = settings_of(
         config.chat,
@@ -127,12 +128,12 @@ class IndexLoader:
     def restore(self, state: dict[str, Any]) -> None:
         """Continues where any rank's `state` was taken, at any number of ranks and workers; before the first batch.
 
-        Raises ValueError for the state of another index, of another seed or of a stream without an index.
+        Raises DataError for the state of another index, of another seed or of a stream without an index.
         """
         if self._iterator is not None:
-            raise ValueError("this loader has already given batches: build a new one and restore it first")
+            raise DataError("this loader has already given batches: build a new one and restore it first")
         if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-            raise ValueError(
+            raise DataError(
                 "the data position was not saved by a stream with an index of packs: resume without data.pack_index, "
                 "or begin the data again with data.start_anew_at=STEP of that checkpoint; samples are then seen again"
             )
@@ -140,7 +141,7 @@ class IndexLoader:
         changed = [name for name in ("index", "seed") if state[name] != own[name]]
         if changed:
             differing = "; ".join(f"{name} was {state[name]!r} and is {own[name]!r}" for name in changed)
-            raise ValueError(
+            raise DataError(
                 f"the data position cannot be restored: {differing}. Resume with the saved index and seed, or "
                 "begin the data again with data.start_anew_at=STEP of that checkpoint; samples are then seen again"
             )

@@ -8,12 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nemo_amalia.data.faults.quarantine import index_of
 from nemo_amalia.data.shards.check import check_folder
 from nemo_amalia.data.shards.metadataset import write_blend
-from nemo_amalia.utils.text import one_line
+from nemo_amalia.utils.files import read_yaml
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -29,7 +27,7 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def resolve(path: str | Path | Sequence[tuple[str | Path, float]]) -> tuple[str, Any]:
     """What Energon is to read, and what identifies that data in a saved position.
 
-    Raises ValueError on data that is not there or not prepared.
+    Raises DataError on data that is not there or not prepared.
     """
     if isinstance(path, str | Path):
         source = check_folder(path)
@@ -44,11 +42,7 @@ def _identity(source: Path) -> str:
     """`energon prepare` gives each index a random id; a metadataset is its text and the ids of its folders."""
     if not source.is_file():
         return index_of(str(source)) or source.name
-    text = source.read_text()
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source} is no YAML ({one_line(error)}): mend it") from error
+    content, text = read_yaml(source), source.read_text(encoding="utf-8")
     return text + "".join(f"\n# {_identity(folder)}" for folder in _folders(content, source))
 
 

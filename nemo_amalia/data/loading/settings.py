@@ -14,6 +14,7 @@ from nemo_amalia.data.images.headers import MAX_PIXELS, check_max_pixels
 from nemo_amalia.data.images.tiles import TileMaker
 from nemo_amalia.data.loading.assembly import PackAssembler
 from nemo_amalia.data.loading.collator import Collator
+from nemo_amalia.utils.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +69,11 @@ class StreamSettings:
     def __post_init__(self) -> None:
         check_max_pixels(self.max_image_pixels)
         if self.records == "preferences" and not self.packing:
-            raise ValueError("records are preferences and packing is off: a pair is two segments of a pack; pack it")
+            raise ConfigError("records are preferences and packing is off: a pair is two segments of a pack; pack it")
         if not self.worker_timeout > 0:
-            raise ValueError(f"worker_timeout is {self.worker_timeout}: expected seconds, more than 0")
+            raise ConfigError(f"worker_timeout is {self.worker_timeout}: expected seconds, more than 0")
         if not 0 <= self.dp_rank < self.dp_size:
-            raise ValueError(f"dp_rank is {self.dp_rank} of dp_size {self.dp_size}: expected 0 to {self.dp_size - 1}")
+            raise ConfigError(f"dp_rank is {self.dp_rank} of dp_size {self.dp_size}: expected 0 to {self.dp_size - 1}")
 
     def layout(self) -> dict[str, Any]:
         """What a saved position depends on, as plain values."""

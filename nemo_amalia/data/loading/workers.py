@@ -19,7 +19,7 @@ GONE_SECONDS = 5
 TIMED_OUT = "DataLoader timed out"  # torch's words (torch/utils/data/dataloader.py, _get_data)
 
 
-class WorkerLostError(ValueError):
+class WorkerLostError(RuntimeError):
     """A worker process that died or hangs, named in one line."""
 
 

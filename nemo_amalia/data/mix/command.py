@@ -13,6 +13,7 @@ from nemo_amalia.data.mix.table import Absent, absent_lines, notes, table
 from nemo_amalia.data.shards.check import PREPARE
 from nemo_amalia.data.shards.metadataset import write_blend, write_epochized
 from nemo_amalia.data.shards.totals import read_totals, scan, shard_counts
+from nemo_amalia.utils.errors import ConfigError, DataError
 
 USAGE = """Prints what a stage's data sets amount to, beside the paper, from their indexes alone; out= writes the blend.
 
@@ -48,7 +49,7 @@ class _Dashed(argparse.Action):
     """`--out FILE`, as other commands have it: says how it is written here."""
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
-        raise ValueError(f"{option_string} {values}: amalia data mix takes {self.dest}={values}, without --")
+        raise ConfigError(f"{option_string} {values}: amalia data mix takes {self.dest}={values}, without --")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     mix = read_mix(words["mix"] if "mix" in words else mix_path(words.get("stage", "sft")), **changes)
     root = Path(words["root"])
     if not root.is_dir():
-        raise ValueError(f"root={root} is not a folder: give the one that holds a prepared folder for each data set")
+        raise ConfigError(f"root={root} is not a folder: give the one that holds a prepared folder for each data set")
     epochized = words.get("blend") == "epochized"
     if epochized:
         refuse_shares(mix)
@@ -77,37 +78,37 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def parse_words(words: Iterable[str]) -> dict[str, str]:
-    """key=value words. Raises ValueError on unknown keys, on a missing root, and on words that exclude each other."""
+    """key=value words. Raises ConfigError on unknown keys, on a missing root, and on words that exclude each other."""
     found: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals or not value:
-            raise ValueError(f"{word!r} is not key=value: as in stage=sft root=DIR")
+            raise ConfigError(f"{word!r} is not key=value: as in stage=sft root=DIR")
         if key not in WORDS:
             near = difflib.get_close_matches(key, WORDS, n=1, cutoff=0.6)
             hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(WORDS)}"
-            raise ValueError(f"unknown word {key!r}: {hint}")
+            raise ConfigError(f"unknown word {key!r}: {hint}")
         found[key] = value
     if "root" not in found:
-        raise ValueError("root=DIR is needed: the folder that holds a prepared folder for each data set")
+        raise ConfigError("root=DIR is needed: the folder that holds a prepared folder for each data set")
     if "stage" in found and "mix" in found:
-        raise ValueError("stage= and mix= exclude each other: a stage is conf/mix/<stage>.yaml")
+        raise ConfigError("stage= and mix= exclude each other: a stage is conf/mix/<stage>.yaml")
     for key, choices in (
         ("missing", ("fail", "skip")),
         ("scan", ("true", "false")),
         ("blend", ("weighted", "epochized")),
     ):
         if found.get(key, choices[0]) not in choices:
-            raise ValueError(f"{key}={found[key]}: expected {' or '.join(choices)}")
+            raise ConfigError(f"{key}={found[key]}: expected {' or '.join(choices)}")
     if "tokenizer" in found and found.get("scan") != "true":
-        raise ValueError("tokenizer= counts text while shards are read: add scan=true")
+        raise ConfigError("tokenizer= counts text while shards are read: add scan=true")
     return found
 
 
 def refuse_shares(mix: Mix) -> None:
-    """Raises ValueError where repetitions cannot say what the shares are to be."""
+    """Raises ConfigError where repetitions cannot say what the shares are to be."""
     if (mix.weights, mix.shares) != ("samples", "realised"):
-        raise ValueError(
+        raise ConfigError(
             f"blend=epochized holds each sample as often as its source's repeat says, and weights={mix.weights} "
             f"shares={mix.shares} asks for other shares: set weights=samples shares=realised, or blend=weighted"
         )
@@ -117,7 +118,7 @@ def _passes(words: dict[str, str]) -> float:
     try:
         return float(words.get("passes", 1))
     except ValueError as error:
-        raise ValueError(f"passes={words['passes']}: expected a number, as in passes=2") from error
+        raise ConfigError(f"passes={words['passes']}: expected a number, as in passes=2") from error
 
 
 def survey(mix: Mix, root: Path, read_shards: bool = False, tokenizer: str | None = None):
@@ -136,7 +137,7 @@ def survey(mix: Mix, root: Path, read_shards: bool = False, tokenizer: str | Non
             continue
         try:
             available = sum(shard_counts(folder).values())
-        except ValueError:
+        except DataError:
             if any(folder.glob("*.tar")):
                 command = PREPARE.format(folder=folder)
             absent.append(Absent(source, "no index", command))
@@ -158,7 +159,7 @@ def _chat(folder: str):
     from nemo_amalia.data.encoding.chat import ChatFormat
 
     if not Path(folder).is_dir():
-        raise ValueError(f"tokenizer={folder} is not a folder: give one with tokenizer.json and a chat template")
+        raise ConfigError(f"tokenizer={folder} is not a folder: give one with tokenizer.json and a chat template")
     return ChatFormat(AutoTokenizer.from_pretrained(folder, local_files_only=True))
 
 
@@ -172,16 +173,16 @@ def unlisted(mix: Mix, root: Path) -> list[str]:
 def write(out: str, rows: list[Row], absent: list[Absent], root: Path, skip: bool, epochized: bool) -> None:
     """The blend as Energon's metadataset: weights that sum to 1, or the repetitions of one pass.
 
-    Raises ValueError when sources are missing.
+    Raises ConfigError when sources are missing.
     """
     if absent and not skip:
         names = ", ".join(each.source.name for each in absent[:3]) + (" ..." if len(absent) > 3 else "")
-        raise ValueError(
+        raise ConfigError(
             f"{len(absent)} of the mix's sources are missing ({names}), so {out} was not written: make them with the "
             "commands above, or leave them out knowingly with missing=skip"
         )
     if not rows:
-        raise ValueError(f"none of the mix's sources is in {root}, so {out} was not written")
+        raise ConfigError(f"none of the mix's sources is in {root}, so {out} was not written")
     whole = sum(row.draws for row in rows)
     try:
         Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -190,4 +191,4 @@ def write(out: str, rows: list[Row], absent: list[Absent], root: Path, skip: boo
         else:
             write_blend([(root / row.source.name, row.draws / whole) for row in rows], out)
     except OSError as error:
-        raise ValueError(f"out={out} cannot be written ({error.strerror}): choose another place") from error
+        raise ConfigError(f"out={out} cannot be written ({error.strerror}): choose another place") from error

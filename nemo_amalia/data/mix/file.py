@@ -12,6 +12,7 @@ from typing import Any
 from nemo_amalia.config.compose import CONF
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 from nemo_amalia.data.shards.write import KEY
+from nemo_amalia.utils.errors import ConfigError
 from nemo_amalia.utils.text import first_line
 
 UNITS = ("samples", "tokens")
@@ -94,17 +95,17 @@ class Mix:
     def __post_init__(self) -> None:
         for key, value, known in (("weights", self.weights, UNITS), ("shares", self.shares, SHARES)):
             if value not in known:
-                raise ValueError(f"{key} is {value!r}: expected {' or '.join(known)}")
+                raise ConfigError(f"{key} is {value!r}: expected {' or '.join(known)}")
         names = [source.name for source in self.sources]
         for source in self.sources:
             if not KEY.fullmatch(source.name) or names.count(source.name) > 1:
                 fault = "is there twice" if names.count(source.name) > 1 else "must be letters, digits, - and _"
-                raise ValueError(f"source {source.name!r} {fault}: the name is that of its folder")
+                raise ConfigError(f"source {source.name!r} {fault}: the name is that of its folder")
             if source.category not in self.categories:
                 known = ", ".join(self.categories)
-                raise ValueError(f"source {source.name} has category {source.category!r}: expected one of {known}")
+                raise ConfigError(f"source {source.name} has category {source.category!r}: expected one of {known}")
             if min(source.samples, source.repeat, self.limit(source)) <= 0:
-                raise ValueError(
+                raise ConfigError(
                     f"source {source.name} has samples {source.samples}, repeat {source.repeat}, max_repeat "
                     f"{self.limit(source)}: all must be positive; leave the source out instead"
                 )
@@ -125,17 +126,17 @@ NESTED = {"make": Make, "text": TextEstimate, "images": Images, "paper": Paper}
 
 
 def mix_path(stage: str) -> Path:
-    """conf/mix/<stage>.yaml. Raises ValueError naming the stages there are."""
+    """conf/mix/<stage>.yaml. Raises ConfigError naming the stages there are."""
     stages = sorted(path.stem for path in (CONF / "mix").glob("*.yaml"))
     if stage not in stages:
         near = difflib.get_close_matches(stage, stages, n=1, cutoff=0.3)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(f"stage={stage}: conf/mix has {', '.join(stages)}{hint}")
+        raise ConfigError(f"stage={stage}: conf/mix has {', '.join(stages)}{hint}")
     return CONF / "mix" / f"{stage}.yaml"
 
 
 def read_mix(path: str | Path, **changes: Any) -> Mix:
-    """A mix file, with top-level values replaced by `changes`. Raises ValueError in one line on what does not fit."""
+    """A mix file, with top-level values replaced by `changes`. Raises ConfigError in one line on what does not fit."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -143,35 +144,35 @@ def read_mix(path: str | Path, **changes: Any) -> Mix:
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (OSError, YAMLError, OmegaConfBaseException) as error:
-        raise ValueError(f"mix file {path} cannot be read: {first_line(error)}") from error
+        raise ConfigError(f"mix file {path} cannot be read: {first_line(error)}") from error
     content = _checked(content, Mix, str(path)) | changes
     for key, kind in NESTED.items():
         if key in content:
             content[key] = kind(**_checked(content[key], kind, f"{key} of {path}"))
     if not isinstance(content["sources"], list) or not content["sources"]:
-        raise ValueError(f"sources of {path} is {type(content['sources']).__name__}: expected a list of data sets")
+        raise ConfigError(f"sources of {path} is {type(content['sources']).__name__}: expected a list of data sets")
     sources = [_checked(each, Source, f"source {number} of {path}") for number, each in enumerate(content["sources"])]
     content["sources"] = [Source(**each) for each in sources]
     try:
         return Mix(**content)
     except (TypeError, AttributeError) as error:
-        raise ValueError(f"a value of {path} has the wrong type: {error}") from error
+        raise ConfigError(f"a value of {path} has the wrong type: {error}") from error
 
 
 def _checked(content: Any, kind: type, where: str) -> dict[str, Any]:
     """The keys of a mapping are those of a dataclass, and none is missing."""
     if not isinstance(content, Mapping):
-        raise ValueError(f"{where} is {content!r:.60}: expected keys and values")
+        raise ConfigError(f"{where} is {content!r:.60}: expected keys and values")
     fields = dataclasses.fields(kind)
     known = [item.name for item in fields]
     for key in content:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-            raise ValueError(f"unknown key {key!r} in {where}: {hint}")
+            raise ConfigError(f"unknown key {key!r} in {where}: {hint}")
     free = dataclasses.MISSING
     needed = [item.name for item in fields if item.default is free and item.default_factory is free]
     missing = [name for name in needed if name not in content]
     if missing:
-        raise ValueError(f"{where} lacks {', '.join(missing)}")
+        raise ConfigError(f"{where} lacks {', '.join(missing)}")
     return dict(content)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from nemo_amalia.data.mix.file import Mix, Source
 from nemo_amalia.data.shards.totals import Totals
+from nemo_amalia.utils.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -75,11 +76,11 @@ def plan(mix: Mix, rows: list[Row], passes: float = 1.0) -> list[Row]:
     for Energon's weights count samples: a source of long samples is drawn more seldom, so that
     draws_i * t_i / sum_j draws_j * t_j = s_i. With weights=samples shares=realised, epochs_i = r_i a pass.
 
-    Raises ValueError, in one line, when a run would see the samples of a source more often than its max_repeat, and
+    Raises ConfigError, in one line, when a run would see the samples of a source more often than its max_repeat, and
     when tokens are asked for and a source has no totals.
     """
     if not passes > 0:
-        raise ValueError(f"passes is {passes}: it must be positive")
+        raise ConfigError(f"passes is {passes}: it must be positive")
     parts = {}
     for row in rows:
         base = row.available if mix.shares == "realised" else row.source.samples
@@ -97,7 +98,7 @@ def plan(mix: Mix, rows: list[Row], passes: float = 1.0) -> list[Row]:
 def _need_tokens(rows: list[Row]) -> None:
     without = [row.source.name for row in rows if not row.tokens_per_sample]
     if without:
-        raise ValueError(
+        raise ConfigError(
             f"weights=tokens needs token totals, and {', '.join(without[:3])}{' ...' if len(without) > 3 else ''} "
             f"({len(without)} of {len(rows)} sources) have none: add scan=true once, or use weights=samples"
         )
@@ -109,7 +110,7 @@ def _refuse_repetition(mix: Mix, rows: list[Row]) -> None:
         over.sort(key=lambda row: row.epochs / mix.limit(row.source), reverse=True)
         worst = [f"{r.source.name} {r.epochs:.4g} times (max_repeat {mix.limit(r.source):g})" for r in over[:3]]
         more = f" and {len(over) - 3} more" if len(over) > 3 else ""
-        raise ValueError(
+        raise ConfigError(
             f"the run would see samples of {', '.join(worst)}{more}: lower repeat or passes, raise max_repeat, "
             "or add samples"
         )

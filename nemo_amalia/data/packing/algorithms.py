@@ -13,6 +13,8 @@ from bisect import bisect_left, insort
 from collections.abc import Hashable, Sequence
 from heapq import heapify, heapreplace
 
+from nemo_amalia.utils.errors import DataError
+
 SHIFT = 1 << 32  # more packs than a buffer ever makes
 FULL = 0.98  # a pack that is filled less may wait
 MOST_WAIT = 0.25  # of a buffer's samples
@@ -26,7 +28,7 @@ def padded_length(length: int, multiple: int) -> int:
 def best_fit_decreasing(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     """Packs of indices into `lengths`, each summing to at most `capacity`; every index occurs exactly once.
 
-    Deterministic: equal lengths keep their order. Raises ValueError on a length that is not in 1..capacity.
+    Deterministic: equal lengths keep their order. Raises DataError on a length that is not in 1..capacity.
     """
     _check(lengths, capacity)
     packs: list[list[int]] = []
@@ -97,7 +99,7 @@ def _check(lengths: Sequence[int], capacity: int) -> None:
         return
     for index, length in enumerate(lengths):
         if not 0 < length <= capacity:
-            raise ValueError(
+            raise DataError(
                 f"item {index} has length {length} and a pack holds 1 to {capacity} tokens: "
                 "raise seq_length, or drop the sample before packing"
             )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 from nemo_amalia.config.schema import RECORDS
 from nemo_amalia.data.images.headers import MAX_PIXELS, check_max_pixels
+from nemo_amalia.utils.errors import DataError
 
 HELP = "lengths -> an index of packs: exact epochs, fuller packs, a position that any layout can resume"
 
@@ -41,7 +42,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Make the index and say what is in it. Raises ValueError on what cannot be packed."""
+    """Make the index and say what is in it. Raises DataError on what cannot be packed."""
     head = make_index(
         arguments.source,
         arguments.assets,
@@ -77,7 +78,7 @@ def make_index(
 ) -> dict[str, Any]:
     """Writes the index and returns its head. Nothing is written before the end, and then whole or not at all.
 
-    Raises ValueError on a source, assets or settings that do not work, and when no sample is left.
+    Raises DataError on a source, assets or settings that do not work, and when no sample is left.
     """
     from nemo_amalia.data.encoding.encoders import ConversationEncoder, encoder_of
     from nemo_amalia.data.encoding.hf_folder import read_assets
@@ -102,7 +103,7 @@ def make_index(
         book.pack_epoch(packer, [source.repetitions for source in sources])
         data["sources"] = book.of_sources(identity["sources"])
     if not book.counts:
-        raise ValueError(f"no sample of {source} can be trained on: {_reasons(book.reasons())}; {book.first_example()}")
+        raise DataError(f"no sample of {source} can be trained on: {_reasons(book.reasons())}; {book.first_example()}")
     return write_index(
         out,
         {
@@ -138,14 +139,14 @@ def _read(sources: list[RepeatedFolder], encoder: RecordEncoder, workers: int, s
 
 def _check(seq_length: int, segment_multiple: int, workers: int, out: Path) -> None:
     if out.exists():
-        raise ValueError(f"{out} is there already: choose another name, or remove it")
+        raise DataError(f"{out} is there already: choose another name, or remove it")
     if segment_multiple < 1 or seq_length < 1 or seq_length % segment_multiple:
-        raise ValueError(
+        raise DataError(
             f"--seq-length {seq_length} is not a multiple of --segment-multiple {segment_multiple}: "
             "take 2 x parallel.context, or 1 without context parallelism"
         )
     if workers < 0:
-        raise ValueError(f"--workers is {workers}: give 0 (read here) or more")
+        raise DataError(f"--workers is {workers}: give 0 (read here) or more")
 
 
 class _Progress:

@@ -25,6 +25,7 @@ import numpy as np
 
 from nemo_amalia.data.images.headers import MAX_PIXELS
 from nemo_amalia.data.shards.metadataset import RepeatedFolder, read_sources
+from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.files import atomic_file
 
 FORMAT = "amalia pack index 1"
@@ -97,7 +98,7 @@ def data_identity(path: str | Path) -> str:
     """Of the shards that an index was made of: of a folder the random id of Energon's index, or names and sizes of the
     shards; of a mix that of all its folders and their repetitions, wherever they lie.
 
-    Raises ValueError for a mix by weight, and for folders that are not ready.
+    Raises DataError for a mix by weight, and for folders that are not ready.
     """
     if Path(path).is_dir():
         return _folder_identity(Path(path))
@@ -136,7 +137,7 @@ def shard_places(head: Mapping[str, Any], path: str | Path) -> list[tuple[Path, 
 def write_index(path: str | Path, head: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Writes the index whole or not at all, and gives its head back, digest included. arrays: those of ARRAYS.
 
-    The same samples and settings give the same file, byte for byte. Raises ValueError where it cannot be written.
+    The same samples and settings give the same file, byte for byte. Raises DataError where it cannot be written.
     """
     narrow = {name: _narrow(arrays[name]) for name in ARRAYS}
     digest = hashlib.sha256(json.dumps([head["settings"], head["data"]["identity"]], sort_keys=True).encode())
@@ -154,26 +155,24 @@ def write_index(path: str | Path, head: Mapping[str, Any], arrays: Mapping[str, 
                 np.lib.format.write_array(buffer, values, allow_pickle=False)
                 file.writestr(_entry(f"{name}.npy"), buffer.getvalue())
     except OSError as error:
-        raise ValueError(f"{path} cannot be written ({error.strerror}): choose another file") from error
+        raise DataError(f"{path} cannot be written ({error.strerror}): choose another file") from error
     return head
 
 
 def read_head(path: str | Path) -> dict[str, Any]:
-    """What an index says of itself. Raises ValueError for a file that is missing, torn, or no such index."""
+    """What an index says of itself. Raises DataError for a file that is missing, torn, or no such index."""
     try:
         with zipfile.ZipFile(path) as file:
             head = json.loads(file.read(HEAD))
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is no index of packs ({error}): make one with `amalia data pack`") from error
+        raise DataError(f"{path} is no index of packs ({error}): make one with `amalia data pack`") from error
     if head.get("format") != FORMAT:
-        raise ValueError(
-            f"{path} is {head.get('format')!r}, expected {FORMAT!r}: make it again with `amalia data pack`"
-        )
+        raise DataError(f"{path} is {head.get('format')!r}, expected {FORMAT!r}: make it again with `amalia data pack`")
     return head
 
 
 def read_index(path: str | Path) -> PackIndex:
-    """The whole index, in memory: 15 bytes a sample. Raises ValueError as read_head does."""
+    """The whole index, in memory: 15 bytes a sample. Raises DataError as read_head does."""
     head = read_head(path)
     try:
         with zipfile.ZipFile(path) as file:
@@ -182,13 +181,13 @@ def read_index(path: str | Path) -> PackIndex:
                 for name in ARRAYS
             }
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is torn ({error}): make it again with `amalia data pack`") from error
+        raise DataError(f"{path} is torn ({error}): make it again with `amalia data pack`") from error
     starts = np.concatenate([[0], np.cumsum(arrays.pop("counts"), dtype=np.int64)])
     return PackIndex(head, starts, **arrays)
 
 
 def refuse_other(path: str | Path, head: Mapping[str, Any], settings: Mapping[str, Any], folder: str | Path) -> None:
-    """Raises ValueError, in one line that names every difference, for an index of other shards or other settings."""
+    """Raises DataError, in one line that names every difference, for an index of other shards or other settings."""
     made = BEFORE | head["settings"]
     differing = [
         f"{name} was {_short(made.get(name))} and is {_short(value)}"
@@ -197,7 +196,7 @@ def refuse_other(path: str | Path, head: Mapping[str, Any], settings: Mapping[st
     ]
     differing += _other_data(head["data"], folder)
     if differing:
-        raise ValueError(
+        raise DataError(
             f"the packs of {path} are not this run's: {'; '.join(differing)}. Make them again with `amalia data pack "
             f"{folder}`, or train with what they were made of"
         )

@@ -38,7 +38,7 @@ class ShardLengths:
 
 
 def measure_shard(folder: Path, shard: str, encoder: RecordEncoder, excluded: set[str]) -> ShardLengths:
-    """Reads a shard from its first byte to its last. Raises ValueError when it is not what its index says."""
+    """Reads a shard from its first byte to its last. Raises DataError when it is not what its index says."""
     found = ShardLengths()
     offsets = sample_offsets(folder / shard)
     descriptor = os.open(folder / shard, os.O_RDONLY)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nemo_amalia.data.packing.algorithms import ALGORITHMS, padded_length, under_filled
+from nemo_amalia.utils.errors import DataError
 
 
 class WindowPacker:
@@ -20,9 +21,9 @@ class WindowPacker:
 
     def __init__(self, capacity: int, multiple: int = 1, window: int = 4000, algorithm: str = "best_fit_decreasing"):
         if window < 1:
-            raise ValueError(f"a window of {window} samples packs nothing: give at least 1, better a few thousand")
+            raise DataError(f"a window of {window} samples packs nothing: give at least 1, better a few thousand")
         if algorithm not in ALGORITHMS:
-            raise ValueError(f"--algorithm is {algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
+            raise DataError(f"--algorithm is {algorithm!r}: choose one of {', '.join(ALGORITHMS)}")
         self.capacity, self.multiple, self.window = capacity, multiple, window
         self._pack = ALGORITHMS[algorithm]
         self._numbers: list[int] = []  # of the samples that wait

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from nemo_amalia.utils.errors import DataError
+from nemo_amalia.utils.files import read_json
 
 PREPARE = (
     "energon prepare {folder} --non-interactive --split-ratio 1,0,0 --sample-type CrudeWebdataset "
@@ -16,32 +18,28 @@ IMPORT_COUNTS = "counts.json"  # ... and ends with this
 def check_folder(folder: str | Path, called: str = "data.path") -> Path:
     """The absolute folder of prepared shards, or the metadataset file, given. called: where the user wrote it.
 
-    Raises ValueError when it is missing, empty, or not prepared, with the command that mends it.
+    Raises DataError when it is missing, empty, or not prepared, with the command that mends it.
     """
     path = Path(folder).absolute()
     if not path.exists():
-        raise ValueError(f"data folder {path} does not exist: check {called}")
+        raise DataError(f"data folder {path} does not exist: check {called}")
     if path.is_file():
         if path.suffix not in (".yaml", ".yml"):
-            raise ValueError(f"{path} is a file: expected a folder of shards or a metadataset .yaml")
+            raise DataError(f"{path} is a file: expected a folder of shards or a metadataset .yaml")
         return path
     if (path / IMPORT_SETTINGS).is_file() and not (path / IMPORT_COUNTS).is_file():
-        raise ValueError(f"data folder {path} is an import that has not ended: run the same `amalia data import` again")
+        raise DataError(f"data folder {path} is an import that has not ended: run the same `amalia data import` again")
     if not any(path.rglob("*.tar")):
-        raise ValueError(
-            f"data folder {path} holds no .tar shard: write some with nemo_amalia.data.shards.write_shards"
-        )
+        raise DataError(f"data folder {path} holds no .tar shard: write some with nemo_amalia.data.shards.write_shards")
     meta = path / ".nv-meta"
     if not (meta / "dataset.yaml").is_file() or not (meta / "split.yaml").is_file():
-        raise ValueError(f"data folder {path} has shards but no index: run `{PREPARE.format(folder=path)}`")
-    counts = (
-        json.loads((meta / ".info.json").read_text()).get("shard_counts", {}) if (meta / ".info.json").is_file() else {}
-    )
+        raise DataError(f"data folder {path} has shards but no index: run `{PREPARE.format(folder=path)}`")
+    counts = read_json(meta / ".info.json").get("shard_counts", {}) if (meta / ".info.json").is_file() else {}
     if counts and not sum(counts.values()):
-        raise ValueError(f"the shards of data folder {path} hold no samples")
+        raise DataError(f"the shards of data folder {path} hold no samples")
     missing = [name for name in counts if not (path / name).is_file()]
     if missing:
-        raise ValueError(
+        raise DataError(
             f"data folder {path} lacks {len(missing)} of its {len(counts)} shards ({missing[0]} first): "
             "copy it "
             f"again, or index what is there with `{PREPARE.format(folder=path)} --force-overwrite`"

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nemo_amalia.utils.files import atomic_file
+from nemo_amalia.utils.files import atomic_file, read_json_lines
 
 MANIFEST = "manifest.jsonl"  # a line for each shard, with its sha256: what amalia data verify compares
 
@@ -29,5 +29,4 @@ def sha256_of(path: Path) -> str:
 def manifest(folder: Path) -> list[dict[str, Any]]:
     """The finished shards of a folder, in order; a last line that was cut off does not count."""
     file = folder / MANIFEST
-    lines = file.read_bytes().split(b"\n")[:-1] if file.is_file() else []
-    return [json.loads(line) for line in lines]
+    return read_json_lines(file) if file.is_file() else []

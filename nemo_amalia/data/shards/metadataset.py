@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from nemo_amalia.data.shards.check import check_folder
-from nemo_amalia.utils.text import one_line
+from nemo_amalia.utils.errors import DataError
+from nemo_amalia.utils.files import read_yaml
 
 KEYS = ("path", "repetitions", "split_part", "subflavors")  # of a source; subflavors change no token
 MAKE = (
@@ -36,7 +37,7 @@ class RepeatedFolder:
 def read_sources(path: str | Path, called: str = "data.path") -> list[RepeatedFolder]:
     """The folders that a data.path names: of a folder itself, of a metadataset those of its training split, in order.
 
-    A metadataset inside another multiplies, as in Energon. called: where the user wrote the path. Raises ValueError, in
+    A metadataset inside another multiplies, as in Energon. called: where the user wrote the path. Raises DataError, in
     one line, for what has no epoch (a weighted blend), for settings of a source that an index cannot keep, and for
     folders that are not ready.
     """
@@ -44,7 +45,7 @@ def read_sources(path: str | Path, called: str = "data.path") -> list[RepeatedFo
     folders = [source.folder for source in sources]
     twice = next((folder for folder in folders if folders.count(folder) > 1), None)
     if twice is not None:
-        raise ValueError(f"{path} names {twice} more than once: name it once, with the sum of its repetitions")
+        raise DataError(f"{path} names {twice} more than once: name it once, with the sum of its repetitions")
     return sources
 
 
@@ -52,12 +53,12 @@ def _read(path: Path, repetitions: Fraction, within: tuple[Path, ...]) -> list[R
     if path.is_dir():
         return [RepeatedFolder(path, repetitions)]
     if path in within:
-        raise ValueError(f"{path} names itself: a metadataset may name folders and other metadatasets")
+        raise DataError(f"{path} names itself: a metadataset may name folders and other metadatasets")
     found = []
     for number, entry in enumerate(_entries(path)):
         where = f"source {number} of {path}"
         if not isinstance(entry, dict) or not isinstance(entry.get("path"), str):
-            raise ValueError(f"{where} is {entry!r:.60}: expected the path of a folder and its repetitions")
+            raise DataError(f"{where} is {entry!r:.60}: expected the path of a folder and its repetitions")
         _check_keys(entry, where)
         # As Energon has it: relative to the file. normpath: faults name the folder, and Energon takes `..` out, too.
         inner = Path(os.path.normpath(path.parent / entry["path"]))
@@ -67,45 +68,40 @@ def _read(path: Path, repetitions: Fraction, within: tuple[Path, ...]) -> list[R
 
 def _entries(path: Path) -> list[Any]:
     """The sources of the training split, as written."""
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path} cannot be read ({one_line(error)}): mend it") from error
+    content = read_yaml(path)
     splits = content.get("splits") if isinstance(content, dict) else None
     train = splits.get("train") if isinstance(splits, dict) else None
     if not isinstance(train, dict):
-        raise ValueError(f"{path} has no splits.train: expected Energon's metadataset, as {_make(path)} writes it")
+        raise DataError(f"{path} has no splits.train: expected Energon's metadataset, as {_make(path)} writes it")
     if "blend" in train or "datasets" in train:
-        raise ValueError(
+        raise DataError(
             f"{path} mixes several folders by weight: that has no epoch to make packs of. Write repetitions with "
             f"{_make(path, train.get('blend'))}, or take one folder of shards"
         )
     if "path" in train:
         return [train]
     if set(train) != {"blend_epochized"} or not isinstance(train["blend_epochized"], list):
-        raise ValueError(
+        raise DataError(
             f"splits.train of {path} has {', '.join(map(str, train)) or 'nothing'}: an index of packs is of "
             f"blend_epochized alone, as {_make(path)} writes it"
         )
     if not train["blend_epochized"]:
-        raise ValueError(f"blend_epochized of {path} names no source: give at least one")
+        raise DataError(f"blend_epochized of {path} names no source: give at least one")
     return train["blend_epochized"]
 
 
 def _check_keys(entry: dict[str, Any], where: str) -> None:
     other = [str(key) for key in entry if key not in KEYS]
     if other:
-        raise ValueError(f"{where} has {', '.join(other)}, which an index of packs cannot keep: use {', '.join(KEYS)}")
+        raise DataError(f"{where} has {', '.join(other)}, which an index of packs cannot keep: use {', '.join(KEYS)}")
     if entry.get("split_part") not in (None, "train"):
-        raise ValueError(f"{where} has split_part {entry['split_part']!r}: an index of packs is of the train split")
+        raise DataError(f"{where} has split_part {entry['split_part']!r}: an index of packs is of the train split")
 
 
 def _number(entry: dict[str, Any], where: str) -> Fraction:
     value = entry.get("repetitions", 1)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"{where} has repetitions {value!r}: expected a number above 0, as 2 or 0.5")
+        raise DataError(f"{where} has repetitions {value!r}: expected a number above 0, as 2 or 0.5")
     return Fraction(str(value))  # as it is written: 0.29 of 100 samples are 29, and 0.29 * 100 is less
 
 
@@ -120,7 +116,7 @@ def _make(path: Path, blend: Any = None) -> str:
 def write_blend(blend: Sequence[tuple[str | Path, float]], target: str | Path) -> Path:
     """A metadataset file that draws from several folders by weight. Weights count samples, not tokens.
 
-    Raises ValueError on a folder that is not ready and on a weight that is not positive.
+    Raises DataError on a folder that is not ready and on a weight that is not positive.
     """
     return _write_metadataset("blend", "weight", [(folder, float(weight)) for folder, weight in blend], target)
 
@@ -129,7 +125,7 @@ def write_epochized(sources: Sequence[tuple[str | Path, float]], target: str | P
     """A metadataset file of which an epoch holds every sample of a folder as often as its repetitions say, or for a
     fraction some of them once more.
 
-    Raises ValueError on a folder that is not ready and on repetitions that are not positive.
+    Raises DataError on a folder that is not ready and on repetitions that are not positive.
     """
     whole = [(folder, int(number) if number == int(number) else number) for folder, number in sources]
     return _write_metadataset("blend_epochized", "repetitions", whole, target)
@@ -139,12 +135,12 @@ def _write_metadataset(kind: str, name: str, sources: Sequence[tuple[str | Path,
     entries = []
     for folder, number in sources:
         if number <= 0:
-            raise ValueError(
+            raise DataError(
                 f"{name} of {folder} is {number}: {name.rstrip('s')}s must be positive; leave the folder out instead"
             )
         entries.append({"path": str(check_folder(folder, "the folders of the blend")), name: number})
     if not entries:
-        raise ValueError("the blend names no folder: give at least one")
+        raise DataError("the blend names no folder: give at least one")
     content = {
         "__module__": "megatron.energon",
         "__class__": "MetadatasetV2",

@@ -17,40 +17,42 @@ from megatron.energon.epathlib import EPath
 from megatron.energon.flavors.webdataset.config import skip_meta_re, split_name_re
 from megatron.energon.flavors.webdataset.metadata import WebdatasetMeta
 
+from nemo_amalia.utils.errors import DataError
+
 BLOCK = 512  # bytes; every member of a tar starts at a multiple
 
 
 def training_shards(folder: str | Path) -> tuple[list[str], set[str]]:
     """Names of the shards that Energon trains on, in its order, and the samples that split.yaml leaves out.
 
-    Raises ValueError when the training split names no shard.
+    Raises DataError when the training split names no shard.
     """
     try:
         meta = WebdatasetMeta.from_config(EPath(str(folder)), split_part="train")
     except Exception as error:  # EmptyDatasetError, assertions and YAML's own
-        raise ValueError(f"the training split of {folder} cannot be used ({error}): see .nv-meta/split.yaml") from error
+        raise DataError(f"the training split of {folder} cannot be used ({error}): see .nv-meta/split.yaml") from error
     return [shard.name for shard in meta.shards], set(meta.sample_excludes)
 
 
 def sample_offsets(shard: Path) -> np.ndarray:
     """[samples + 1] int64: sample k is the bytes from offset k to offset k + 1 of the tar.
 
-    Raises ValueError when Energon's index of the shard is missing or longer than the shard.
+    Raises DataError when Energon's index of the shard is missing or longer than the shard.
     """
     index = Path(f"{shard}.idx")
     if not index.is_file():
-        raise ValueError(f"{shard} has no {index.name}: index its folder again with `energon prepare`")
+        raise DataError(f"{shard} has no {index.name}: index its folder again with `energon prepare`")
     offsets = np.fromfile(index, dtype="<u8").astype(np.int64)
     size = shard.stat().st_size
     if len(offsets) and (offsets[-1] > size or (np.diff(offsets) <= 0).any() or (offsets[:-1] % BLOCK).any()):
-        raise ValueError(f"{index} does not fit {shard.name} of {size:,} bytes: index its folder again")
+        raise DataError(f"{index} does not fit {shard.name} of {size:,} bytes: index its folder again")
     return offsets
 
 
 def read_record(descriptor: int, shard: str, offset: int, size: int) -> dict[str, Any]:
     """The parts of one sample by suffix, as bytes, and `__key__` = "shard.tar/key", as the cooker takes it.
 
-    Raises ValueError where no sample lies there.
+    Raises DataError where no sample lies there.
     """
     data = os.pread(descriptor, size, offset)
     record: dict[str, Any] = {}
@@ -65,5 +67,5 @@ def read_record(descriptor: int, shard: str, offset: int, size: int) -> dict[str
     except tarfile.TarError:
         record = {}
     if len(data) < size or not record:
-        raise ValueError(f"{shard} holds no sample at byte {offset:,}: the shard is not the one that was indexed")
+        raise DataError(f"{shard} holds no sample at byte {offset:,}: the shard is not the one that was indexed")
     return record

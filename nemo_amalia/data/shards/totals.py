@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from nemo_amalia.data.images.geometry import ImageGeometry
 from nemo_amalia.data.images.headers import MAX_PIXELS, ImageError, read_header
 from nemo_amalia.data.messages import IMAGE
+from nemo_amalia.utils.errors import DataError
+from nemo_amalia.utils.files import read_json
 
 if TYPE_CHECKING:
     from nemo_amalia.data.encoding.chat import ChatFormat
@@ -123,26 +125,24 @@ def _characters(content: Any) -> int:
 
 
 def shard_counts(folder: Path) -> dict[str, int]:
-    """Samples of each shard, from Energon's index alone. Raises ValueError where that cannot be read."""
+    """Samples of each shard, from Energon's index alone. Raises DataError where that cannot be read."""
     try:
-        counts = json.loads((folder / INDEX).read_text())["shard_counts"]
+        counts = read_json(folder / INDEX)["shard_counts"]
         return {str(name): int(number) for name, number in counts.items()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"{folder} has no readable index {INDEX} ({type(error).__name__}): prepare it again"
-        ) from error
+    except (DataError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"{folder} has no readable index {INDEX} ({type(error).__name__}): prepare it again") from error
 
 
 def read_totals(folder: Path) -> Totals | None:
     """What amalia.json says, or None where there is none, or where its samples are not the index's (shards came later).
 
-    Raises ValueError on a file that is not ours.
+    Raises DataError on a file that is not ours.
     """
     path = folder / FILE
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         if content.pop("version") != VERSION:
             return None
         sizes = ImageSizes(content.pop("size_step"))
@@ -150,8 +150,8 @@ def read_totals(folder: Path) -> Totals | None:
             width, height = (int(side) for side in name.split("x"))
             sizes.add(width, height, number)
         totals = Totals(**content | {"sizes": sizes, "refused": Counter(content["refused"])})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} cannot be read ({error!r}): remove it and add scan=true") from error
+    except (DataError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} cannot be read ({error!r}): remove it and add scan=true") from error
     return totals if totals.samples == sum(shard_counts(folder).values()) else None
 
 
@@ -159,7 +159,7 @@ def scan(folder: Path, chat: ChatFormat | None = None, tokenizer: str = "", max_
     """Reads every shard of a prepared folder and writes its totals; with `chat`, text tokens are counted too.
 
     tokenizer: the name that is noted beside the count. As slow as reading the shards, and tokenising. Samples that
-    cannot be read or tokenised are counted in `refused` by reason, as training would drop them. Raises ValueError on a
+    cannot be read or tokenised are counted in `refused` by reason, as training would drop them. Raises DataError on a
     shard that is no tar or that holds other numbers than the index says.
     """
     from nemo_amalia.data.encoding.cookers import cook_either
@@ -182,9 +182,9 @@ def scan(folder: Path, chat: ChatFormat | None = None, tokenizer: str = "", max_
                 if chat:
                     _count(totals, chat, conversations)
         except (OSError, tarfile.TarError) as error:
-            raise ValueError(f"shard {folder / shard} cannot be read ({error}): make this data set again") from error
+            raise DataError(f"shard {folder / shard} cannot be read ({error}): make this data set again") from error
         if totals.samples - before != expected:
-            raise ValueError(f"{folder / shard} holds {totals.samples - before} samples, its index says {expected}")
+            raise DataError(f"{folder / shard} holds {totals.samples - before} samples, its index says {expected}")
     totals.write(folder)
     return totals
 

@@ -8,15 +8,16 @@ from typing import Any
 
 from nemo_amalia.data.shards.check import IMPORT_COUNTS, IMPORT_SETTINGS
 from nemo_amalia.data.shards.manifest import MANIFEST, manifest, sha256_of, write_manifest
+from nemo_amalia.utils.errors import DataError
 
 
 def verify(folder: Path) -> tuple[int, int]:
-    """Reads every shard again. Gives (shards, bytes). Raises ValueError that names what differs."""
+    """Reads every shard again. Gives (shards, bytes). Raises DataError that names what differs."""
     _check_folder(folder)
     lines = manifest(folder)
     if not lines:
         shards = len(list(folder.glob("*.tar")))
-        raise ValueError(
+        raise DataError(
             f"{folder} has {shards:,} shards and no {MANIFEST} with their checksums: "
             f"`amalia data verify {folder} --write` records them as they are now, to compare with later or elsewhere"
         )
@@ -32,7 +33,7 @@ def verify(folder: Path) -> tuple[int, int]:
     known = {line["shard"] for line in lines}
     faults += [f"{path.name} (not in the manifest)" for path in sorted(folder.glob("*.tar")) if path.name not in known]
     if faults:
-        raise ValueError(
+        raise DataError(
             f"{len(faults)} shards of {folder} are not as {MANIFEST} says: {', '.join(faults[:5])}"
             f"{' ...' if len(faults) > 5 else ''}: copy them again, or make them again in another folder"
         )
@@ -43,22 +44,22 @@ def record(folder: Path) -> int:
     """Writes the manifest of shards as they are now; gives their number. ValueError where there is one already."""
     _check_folder(folder)
     if manifest(folder):
-        raise ValueError(f"{folder} has a {MANIFEST} already: leave --write out to compare with it, or delete it first")
+        raise DataError(f"{folder} has a {MANIFEST} already: leave --write out to compare with it, or delete it first")
     if (folder / IMPORT_SETTINGS).is_file() and not (folder / IMPORT_COUNTS).is_file():
-        raise ValueError(f"{folder} is an import that has not ended: run the same `amalia data import` again")
+        raise DataError(f"{folder} is an import that has not ended: run the same `amalia data import` again")
     try:
         write_manifest(folder)
     except OSError as error:
-        raise ValueError(f"cannot write to {folder} ({error.strerror}): copy it to where you may write") from error
+        raise DataError(f"cannot write to {folder} ({error.strerror}): copy it to where you may write") from error
     return len(manifest(folder))
 
 
 def _check_folder(folder: Path) -> None:
     if not folder.is_dir():
         seen = "is a file" if folder.exists() else "does not exist"
-        raise ValueError(f"folder {folder} {seen}: give one that `amalia data import` or `amalia-data` wrote")
+        raise DataError(f"folder {folder} {seen}: give one that `amalia data import` or `amalia-data` wrote")
     if not any(folder.glob("*.tar")) and not (folder / MANIFEST).is_file():
-        raise ValueError(
+        raise DataError(
             f"{folder} holds no shard (*.tar): give a folder that `amalia data import` or `amalia-data` wrote"
         )
 

@@ -15,6 +15,7 @@ from typing import Any
 from nemo_amalia.data.shards.check import PREPARE
 from nemo_amalia.data.shards.manifest import write_manifest
 from nemo_amalia.data.shards.totals import Totals
+from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.files import atomic_folder
 
 KEY = re.compile(r"[A-Za-z0-9_\-]+")  # a dot would end WebDataset's key, a slash would make a folder
@@ -47,7 +48,7 @@ def write_shards(
     and manifest. "id", "chosen", "rejected" and "provenance" go into the json, too, where a sample has them.
 
     Atomic: all is written to a neighbour folder and renamed at the end, so a folder is there whole or not at
-    all. Deterministic: the same samples give the same tar files. Raises ValueError on an empty input, a
+    all. Deterministic: the same samples give the same tar files. Raises DataError on an empty input, a
     folder that already holds something, a key that is repeated or has other characters than letters, digits,
     - and _.
     """
@@ -70,7 +71,7 @@ def _write_tars(
             key = sample["key"]
             if not KEY.fullmatch(key) or key in keys:
                 fault = "is repeated" if key in keys else "may hold only letters, digits, - and _"
-                raise ValueError(f"key {key!r} (sample {len(keys)}) {fault}: keys name samples in errors and logs")
+                raise DataError(f"key {key!r} (sample {len(keys)}) {fault}: keys name samples in errors and logs")
             if len(keys) % samples_per_shard == 0:
                 if tar:
                     tar.close()
@@ -85,13 +86,13 @@ def _write_tars(
         if tar:
             tar.close()
     if not keys:
-        raise ValueError(f"there are no samples to write to {target}: look at what the source gave")
+        raise DataError(f"there are no samples to write to {target}: look at what the source gave")
     size = sum(shard.stat().st_size for shard in shards)
     return ShardReport(target, len(keys), images, len(shards), size)
 
 
 def sample_parts(key: str, sample: Mapping[str, Any]) -> list[tuple[str, bytes]]:
-    """(file name, bytes) of a sample's json and of its images. Raises ValueError, naming both, on bytes that are no
+    """(file name, bytes) of a sample's json and of its images. Raises DataError, naming both, on bytes that are no
     image.
     """
     content = {name: sample.get(name, "") for name in ("messages", "source", "language")}
@@ -100,9 +101,9 @@ def sample_parts(key: str, sample: Mapping[str, Any]) -> list[tuple[str, bytes]]
     for number, data in enumerate(sample["images"]):
         try:
             parts.append((f"{key}.{number}.{image_suffix(data)}", data))
-        except ValueError as error:
+        except DataError as error:
             remedy = "leave the sample out (`amalia data import` drops and counts such samples)"
-            raise ValueError(f"image {number} of sample {key}: {error}; {remedy}") from error
+            raise DataError(f"image {number} of sample {key}: {error}; {remedy}") from error
     return parts
 
 
@@ -116,14 +117,14 @@ def add_parts(tar: tarfile.TarFile, parts: Sequence[tuple[str, bytes]]) -> None:
 
 
 def image_suffix(data: bytes) -> str:
-    """File suffix of compressed image bytes, by their first bytes. Raises ValueError on an unknown format."""
+    """File suffix of compressed image bytes, by their first bytes. Raises DataError on an unknown format."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
     for magic, suffix in MAGIC:
         if data.startswith(magic):
             return suffix
     start = f" starting with {data[:8]!r}" if data else ""
-    raise ValueError(f"{len(data)} bytes{start} are no image: expected JPEG, PNG, WebP or GIF")
+    raise DataError(f"{len(data)} bytes{start} are no image: expected JPEG, PNG, WebP or GIF")
 
 
 def prepare_folder(folder: Path) -> None:

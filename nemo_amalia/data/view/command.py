@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nemo_amalia.data.images.headers import MAX_PIXELS, check_max_pixels
+from nemo_amalia.utils.errors import ConfigError
 
 if TYPE_CHECKING:
     from nemo_amalia.data.view.page import View
@@ -41,13 +42,13 @@ def _positive(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the page. Raises ValueError on a source, assets or output file that cannot be used."""
+    """Write the page. Raises ConfigError on a source, assets or output file that cannot be used."""
     from nemo_amalia.data.packing.algorithms import ALGORITHMS
     from nemo_amalia.data.view.page import page, verdict
 
     if arguments.packing_algorithm not in ALGORITHMS:
         names = ", ".join(ALGORITHMS)
-        raise ValueError(f"--packing-algorithm is {arguments.packing_algorithm!r}: expected one of {names}")
+        raise ConfigError(f"--packing-algorithm is {arguments.packing_algorithm!r}: expected one of {names}")
     check_max_pixels(arguments.max_image_pixels, "--max-image-pixels")
     made = make_view(
         arguments.source,
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(page(made), encoding="utf-8")
     except OSError as error:
-        raise ValueError(f"--out {arguments.out} cannot be written ({error.strerror}): choose another file") from error
+        raise ConfigError(f"--out {arguments.out} cannot be written ({error.strerror}): choose another file") from error
     again = f" ({made.again:,} draws gave a sample again)" if made.again else ""
     print(f"{len(made.seen):,} samples read = {len(made.usable):,} usable + {len(made.faulty):,} refused{again}")
     pairs = sum(one.pair for one in made.seen)
@@ -89,7 +90,7 @@ def make_view(
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
 ) -> View:
-    """Reads `number` samples, checks them all, draws `samples` of them. Raises ValueError as `run`."""
+    """Reads `number` samples, checks them all, draws `samples` of them. Raises ConfigError as `run`."""
     from nemo_amalia.data.encoding.encoders import ConversationEncoder
     from nemo_amalia.data.encoding.hf_folder import read_assets
     from nemo_amalia.data.samples import BadSampleError

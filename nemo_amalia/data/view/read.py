@@ -6,7 +6,6 @@ Nothing is lost: a sample that was read has tokens, or the reason why training w
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from nemo_amalia.data.loading.task_encoder import CookedRecord, cook_record
 from nemo_amalia.data.packing.algorithms import ALGORITHMS, shuffled
 from nemo_amalia.data.samples import BadSampleError, ConversationSample, PreferenceSample, TokenizedSample
 from nemo_amalia.data.shards.check import check_folder
+from nemo_amalia.utils.files import read_json
 
 SLICE = 100  # samples read in a row, as data.max_samples_per_sequence
 
@@ -87,18 +87,14 @@ def disagreements(assets: Assets) -> list[str]:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text()) if path.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}): write it again with save_pretrained") from error
-    return content if isinstance(content, dict) else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def read(source: str | Path, encoder: ConversationEncoder, number: int, seed: int) -> tuple[list[Seen], int]:
     """Samples in an order that depends on `seed`, and how many draws gave one that was there already.
 
     source: a folder of prepared shards, read at most once, or a metadataset .yaml, of which `number` samples are drawn
-    by its weights; those that come again are counted and left out. Raises ValueError when it is neither.
+    by its weights; those that come again are counted and left out. Raises DataError when it is neither.
     """
     path = check_folder(source, "SOURCE")
     blended = path.is_file()

@@ -14,9 +14,10 @@ from nemo_amalia.data.faults.drop_limit import dropped, lost, merged, names, ove
 from nemo_amalia.data.faults.quarantine import write_faults
 from nemo_amalia.training.job.console import Console
 from nemo_amalia.training.preflight.position import resumed_step, starts_anew
+from nemo_amalia.utils.errors import DataError
 
 
-class DataLossError(ValueError):
+class DataLossError(DataError):
     """A source that lost more samples than data.max_loss_share allows, with its worst shards."""
 
 

@@ -17,6 +17,7 @@ from nemo_amalia.training.callbacks.run_state import write_state
 from nemo_amalia.training.job.console import Console
 from nemo_amalia.training.steps.counts import StepCounts
 from nemo_amalia.utils.devices import has_gpu
+from nemo_amalia.utils.files import read_json_lines
 from nemo_amalia.utils.text import duration
 
 
@@ -50,7 +51,7 @@ class Progress(Callback):
         if not is_reporter():
             return
         if self.metrics.exists():
-            kept = [r for r in map(json.loads, self.metrics.read_text().splitlines()) if r["step"] <= self._first_step]
+            kept = [r for r in read_json_lines(self.metrics) if r["step"] <= self._first_step]
             self.metrics.write_text("".join(json.dumps(r) + "\n" for r in kept))
         p, ranks = self.parallel, torch.distributed.get_world_size()
         layout = f"tensor {p.tensor} x pipeline {p.pipeline} x context {p.context}"

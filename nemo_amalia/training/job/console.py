@@ -9,6 +9,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from nemo_amalia.utils.errors import UserError
 from nemo_amalia.utils.text import one_line
 
 CONSOLE_VARIABLE = "AMALIA_CONSOLE"
@@ -59,5 +60,7 @@ class Console:
     def fail(self, error: BaseException) -> None:
         """The one line of an error; the traceback is in the log."""
         text = one_line(error) or type(error).__name__
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        self.say(f"error: {kind}{text}" + ("" if isinstance(error, ValueError) else f" (traceback: {self.log})"))
+        if isinstance(error, UserError):
+            self.say(f"error: {text}")
+        else:
+            self.say(f"error: {type(error).__name__}: {text} (traceback: {self.log})")

@@ -6,10 +6,8 @@ import os
 import signal
 import time
 
-FAILED = 1
-REFUSED = 2  # a ValueError: the same command would end so again, and a batch script does not requeue it
-STOPPED = 75  # EX_TEMPFAIL of sysexits.h: a signal, the checkpoint is saved, the same command goes on
-PEER_LOST = 76  # it ended because another rank had: a batch script looks for that one, and excludes its node
+from nemo_amalia.utils.errors import FAILED, PEER_LOST, STOPPED, USER_ERROR, UserError
+
 PEER_PATIENCE = 5.0  # seconds
 # What Gloo, NCCL and torch's store say when another rank is gone.
 _WORDS_OF_A_LOST_PEER = (
@@ -27,12 +25,9 @@ def code_of(error: BaseException) -> int:
     """The exit code of a rank that ends by ``error``."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
-    from nemo_amalia.data.loading.workers import WorkerLostError
-
-    if _lost_a_peer(error):
-        return PEER_LOST
-    # A lost data worker is the machine's doing more often than the user's: worth another start.
-    return REFUSED if isinstance(error, ValueError) and not isinstance(error, WorkerLostError) else FAILED
+    if isinstance(error, UserError):
+        return USER_ERROR
+    return PEER_LOST if _lost_a_peer(error) else FAILED
 
 
 def let_the_culprit_speak(error: BaseException) -> None:
@@ -42,7 +37,10 @@ def let_the_culprit_speak(error: BaseException) -> None:
 
 
 def _lost_a_peer(error: BaseException) -> bool:
-    return any(words in str(error) for words in _WORDS_OF_A_LOST_PEER)
+    # By type first: a user's error may quote any words.
+    return isinstance(error, RuntimeError | OSError | EOFError) and any(
+        words in str(error) for words in _WORDS_OF_A_LOST_PEER
+    )
 
 
 def stop_on_usr1() -> None:

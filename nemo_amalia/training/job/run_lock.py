@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from nemo_amalia.utils.errors import EnvironmentProblem
+
 LOCK = ".running"
 _held: list[int] = []  # open until this process ends
 
@@ -16,7 +18,7 @@ _held: list[int] = []  # open until this process ends
 def claim(
     run_dir: str | Path, keep: bool = True, patience: float = 0.0, say: Callable[[str], None] | None = None
 ) -> None:
-    """Raises ValueError while another process has claimed the folder; the claim ends with this process.
+    """Raises EnvironmentProblem while another process has claimed the folder; the claim ends with this process.
 
     keep: off only looks. patience: seconds to wait for the other to end, said once through ``say``. A file system
     without locks lets everybody pass. POSIX locks, for they are not inherited: a data worker that outlives its rank for
@@ -33,7 +35,7 @@ def claim(
         holder = _lock(descriptor)
     if holder:
         os.close(descriptor)
-        raise ValueError(
+        raise EnvironmentProblem(
             f"{run_dir} is being written by {holder}: wait until it has ended (one that was stopped saves a checkpoint "
             "first), end it, or choose another run_dir"
         )

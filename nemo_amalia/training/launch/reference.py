@@ -9,6 +9,7 @@ from nemo_amalia.config.validation.run import model_ranks, validate
 from nemo_amalia.training.job.environment import array_turn
 from nemo_amalia.training.launch.train import check_places, default_ranks, start_ranks
 from nemo_amalia.training.reference.file import default_path
+from nemo_amalia.utils.errors import ConfigError
 
 MODULE = "nemo_amalia.training.reference_main"
 
@@ -32,9 +33,9 @@ def settle_batch(run: RunConfig, world_size: int) -> None:
 
 
 def launch_reference(run: RunConfig, overrides: list[str]) -> int:
-    """Validate, start the ranks under torchrun and wait; returns their exit code. Raises ValueError first."""
+    """Validate, start the ranks under torchrun and wait; returns their exit code. Raises ConfigError first."""
     if Path(run.stage.reference_file).exists():
-        raise ValueError(f"{run.stage.reference_file} is there already: delete it, or name another with --out")
+        raise ConfigError(f"{run.stage.reference_file} is there already: delete it, or name another with --out")
     ranks = default_ranks(run)
     settle_batch(run, ranks)
     validate(run, ranks)

@@ -27,7 +27,7 @@ from nemo_amalia.utils.process import end_with_parent
 
 
 def launch(run: RunConfig, overrides: list[str], checks: Sequence[Callable[[RunConfig, int], None]] = ()) -> int:
-    """Validate, start the ranks under torchrun and wait; returns their exit code. Raises ValueError first.
+    """Validate, start the ranks under torchrun and wait; returns their exit code. Raises ConfigError first.
 
     checks: what else must hold of the run and its number of ranks, as that the cards have the memory; each raises
     ValueError. The caller gives them, since what knows memory (cluster/) imports this room.
@@ -38,7 +38,7 @@ def launch(run: RunConfig, overrides: list[str], checks: Sequence[Callable[[RunC
 
 
 def check(run: RunConfig, ranks: int, checks: Sequence[Callable[[RunConfig, int], None]] = ()) -> str:
-    """Everything that can be refused before a rank starts; the line that says what would run. Raises ValueError."""
+    """Everything that can be refused before a rank starts; the line that says what would run. Raises ConfigError."""
     validate(run, ranks)
     for further in checks:
         further(run, ranks)
@@ -53,7 +53,7 @@ def check(run: RunConfig, ranks: int, checks: Sequence[Callable[[RunConfig, int]
 
 
 def check_inputs(run: RunConfig) -> None:
-    """What one process reads for all: raises ValueError for torn checkpoints, data or reference that do not fit."""
+    """What one process reads for all: raises ConfigError for torn checkpoints, data or reference that do not fit."""
     check_places(run)
     check_reference(run)
 
@@ -89,7 +89,7 @@ def start_ranks(run: RunConfig, ranks: int, module: str, overrides: list[str]) -
 
 
 def check_places(run: RunConfig) -> None:
-    """Raise ValueError for data that is not prepared and for a torn checkpoint, to start from or to resume."""
+    """Raise ConfigError for data that is not prepared and for a torn checkpoint, to start from or to resume."""
     check_folder(run.data.path)
     latest_iteration(run.model.checkpoint)
     assets_of(run.model.checkpoint)

@@ -7,6 +7,7 @@ from pathlib import Path
 from nemo_amalia.bridge.checkpoints import TRACKER
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validation.run import model_ranks
+from nemo_amalia.utils.errors import CheckpointError
 
 
 def data_state(run: RunConfig) -> str:
@@ -27,7 +28,7 @@ def starts_anew(run: RunConfig) -> bool:
 
 
 def check_position(run: RunConfig, world_size: int) -> None:
-    """Raise ValueError where the checkpoint has no data position, or one of another number of data-parallel ranks.
+    """Raise CheckpointError where the checkpoint has no data position, or one of another number of data-parallel ranks.
 
     Bridge begins the data again without a word where data_state/ is missing, and with a traceback where the file of one
     rank is. What else a position depends on (workers, seed, lengths, data) lies inside it: PackLoader.restore.
@@ -40,12 +41,12 @@ def check_position(run: RunConfig, world_size: int) -> None:
     files = sorted(folder.glob("train_dataloader_dprank*.pt"))
     mend = f"or begin the data again with data.start_anew_at={step} and accept that samples are seen again"
     if not files:
-        raise ValueError(
+        raise CheckpointError(
             f"the checkpoint of step {step} has no position in the data: {folder} is missing or empty. Put it back, "
             f"{mend}"
         )
     if len(files) != ranks and run.data.pack_index is None:  # with an index one position serves every rank
-        raise ValueError(
+        raise CheckpointError(
             f"the checkpoint of step {step} has the data positions of {len(files)} data-parallel ranks ({folder}) and "
             f"this run has {ranks}: resume with {len(files) * model_ranks(run)} ranks, {mend}"
         )

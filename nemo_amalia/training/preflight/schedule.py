@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nemo_amalia.config.schema import RunConfig, StageConfig
 from nemo_amalia.training.preflight.position import resumed_step
+from nemo_amalia.utils.errors import ConfigError
+from nemo_amalia.utils.files import read_yaml
 
 SCHEDULER = {  # the run's key: the name in Bridge's SchedulerConfig
     "stage.train_steps": "lr_decay_iters",
@@ -27,15 +27,15 @@ def warmup_steps(stage: StageConfig) -> int:
 
 
 def check_schedule(run: RunConfig) -> None:
-    """Raise ValueError where the checkpoint was trained by another schedule than this run's, naming both."""
+    """Raise ConfigError where the checkpoint was trained by another schedule than this run's, naming both."""
     step = resumed_step(run)
     file = Path(run.run_dir) / "checkpoints" / f"iter_{step:07d}" / "run_config.yaml"
     if not step or not file.is_file():  # a torn checkpoint is named by what reads it
         return
-    saved, here = _saved(yaml.safe_load(file.read_text())), _of(run)
+    saved, here = _saved(read_yaml(file)), _of(run)
     others = [f"{key}={saved[key]} (now {here[key]})" for key in here if key in saved and saved[key] != here[key]]
     if others:
-        raise ValueError(
+        raise ConfigError(
             f"{run.run_dir} goes on after step {step} of a run with {', '.join(others)}: give those, or "
             f"begin another run from its weights, with model.checkpoint={run.run_dir}/checkpoints and another run_dir"
         )

@@ -16,7 +16,7 @@ from nemo_amalia.data.packing.index import read_head, refuse_other, stage_settin
 def settle_steps(run: RunConfig) -> str | None:
     """Sets run.stage.train_steps where epochs are given, and returns the line that says so.
 
-    Raises ValueError for an index of other shards, or of packs that this stage does not have. Tokenizer and geometry
+    Raises ConfigError for an index of other shards, or of packs that this stage does not have. Tokenizer and geometry
     are compared later, by the rank that has them.
     """
     if run.data.pack_index is None:

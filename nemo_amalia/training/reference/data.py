@@ -26,7 +26,7 @@ def shards_of(run: RunConfig, chat: Any, geometry: Any, assets: Path, dropped: C
     """{name of a shard's part: its packs, a few at a time}.
 
     A pair that training would leave out is left out and counted in ``dropped``, by reason; one whose image cannot be
-    decoded is, too. Raises ValueError for data that is not ready.
+    decoded is, too. Raises DataError for data that is not ready.
     """
     mean, std = image_statistics(assets)
     settings = StreamSettings(

@@ -19,6 +19,7 @@ from torch import Tensor
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.data.loading.position import differences
 from nemo_amalia.data.samples import PackedBatch
+from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.files import atomic_file
 from nemo_amalia.utils.text import one_line
 
@@ -61,31 +62,31 @@ def write_table(path: Path, columns: dict[str, list], fingerprint: dict[str, Any
 
 
 def read_table(path: Path, command: str) -> tuple[pa.Table, dict[str, Any]]:
-    """(table, fingerprint). Raises ValueError, with the command that mends it, for a file that is missing or torn."""
+    """(table, fingerprint). Raises DataError, with the command that mends it, for a file that is missing or torn."""
     parts = parts_folder(path)
     if not path.is_file():
         done = len(list(parts.glob("*.parquet"))) if parts.is_dir() else 0
         if done:
-            raise ValueError(f"{path} is not complete: {parts} has {done:,} parts of it; complete it with `{command}`")
-        raise ValueError(f"there is no reference file {path}: make it with `{command}`")
+            raise DataError(f"{path} is not complete: {parts} has {done:,} parts of it; complete it with `{command}`")
+        raise DataError(f"there is no reference file {path}: make it with `{command}`")
     try:
         table = pq.read_table(path, schema=None)
         fingerprint = json.loads((table.schema.metadata or {})[METADATA])
     except (pa.ArrowInvalid, OSError) as error:
         what = one_line(error)
-        raise ValueError(f"{path} is torn ({what:.120}): delete it and make it again with `{command}`") from error
+        raise DataError(f"{path} is torn ({what:.120}): delete it and make it again with `{command}`") from error
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{path} was not written by `amalia reference`: make it with `{command}`") from error
+        raise DataError(f"{path} was not written by `amalia reference`: make it with `{command}`") from error
     if table.column_names != SCHEMA.names:
-        raise ValueError(f"{path} has the columns {table.column_names}, expected {SCHEMA.names}: run `{command}`")
+        raise DataError(f"{path} has the columns {table.column_names}, expected {SCHEMA.names}: run `{command}`")
     return table, fingerprint
 
 
 def check_fingerprint(path: Path, found: dict[str, Any], wanted: dict[str, Any], command: str) -> None:
-    """Raise ValueError naming what the file was made with and this run does not have."""
+    """Raise DataError naming what the file was made with and this run does not have."""
     differing = differences(found, wanted)
     if differing:
-        raise ValueError(
+        raise DataError(
             f"{path} is of another reference: {'; '.join(differing)}. Delete it and run `{command}`, or name the file "
             "of this one in stage.reference_file"
         )
@@ -94,7 +95,7 @@ def check_fingerprint(path: Path, found: dict[str, Any], wanted: dict[str, Any],
 class FileReference:
     """wanted: the fingerprint that the file must have; None where another rank has compared it.
 
-    Raises ValueError for a file that is missing, torn or of another reference.
+    Raises DataError for a file that is missing, torn or of another reference.
     """
 
     def __init__(self, path: Path, command: str, wanted: dict[str, Any] | None = None):
@@ -109,11 +110,11 @@ class FileReference:
     def log_probs(self, batch: PackedBatch, answers, inputs: dict, groups) -> Tensor:
         """[2P] fp32, on the host. answers.tokens [2P]: how many each answer of the batch has.
 
-        Raises ValueError for a pair that the file does not have, and one that had other tokens.
+        Raises DataError for a pair that the file does not have, and one that had other tokens.
         """
         missing = [key for key in batch.keys if key not in self._row]
         if missing:
-            raise ValueError(
+            raise DataError(
                 f"{self.path} has no pair {missing[0]} ({len(missing)} of this micro-batch's {len(batch.keys)}): it "
                 f"was made of other data; delete it and run `{self.command}`"
             )
@@ -122,7 +123,7 @@ class FileReference:
         known = self._tokens[rows].view(-1).to(tokens.dtype)
         if not torch.equal(known, tokens):
             place = int((known != tokens).nonzero()[0])
-            raise ValueError(
+            raise DataError(
                 f"the {('chosen', 'rejected')[place % 2]} answer of pair {batch.keys[place // 2]} has {tokens[place]} "
                 f"tokens and had {known[place]} in {self.path}: delete it and run `{self.command}`"
             )

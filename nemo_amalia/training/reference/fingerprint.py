@@ -28,7 +28,7 @@ def fingerprint(run: RunConfig, chat: Any, geometry: Any) -> dict[str, Any]:
 
 
 def check_reference(run: RunConfig) -> None:
-    """Before any rank starts: raises ValueError for a file that is missing, torn, or of another checkpoint or data.
+    """Before any rank starts: raises DataError for a file that is missing, torn, or of another checkpoint or data.
 
     Tokenizer and geometry are compared by the rank that has them.
     """

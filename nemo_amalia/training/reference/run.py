@@ -43,13 +43,14 @@ from nemo_amalia.training.reference.forward import reference_rows
 from nemo_amalia.training.reference.in_memory import frozen_model
 from nemo_amalia.training.setup.container import set_model
 from nemo_amalia.utils.devices import has_gpu
+from nemo_amalia.utils.errors import DataError, UserError
 
 #: name of a shard's part -> its packs, a few at a time
 Shards = dict[str, Callable[[], Iterator[list[PackedBatch]]]]
 
 
 def make_reference(run: RunConfig, console: Console, backend: str) -> None:
-    """The work of one rank of `amalia reference`. Raises ValueError for what a user can mend."""
+    """The work of one rank of `amalia reference`. Raises DataError for what a user can mend."""
     if has_gpu():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     torch.distributed.init_process_group(backend)
@@ -92,7 +93,7 @@ def write_parts(
 ) -> None:
     """Every part of this replica's turn that is not there. turn: (job, jobs) of an array, (0, 1) without one.
 
-    Raises ValueError for parts of another reference.
+    Raises DataError for parts of another reference.
     """
     folder, (job, jobs) = parts_folder(out), turn
     missing: list[Any] = [None]
@@ -112,13 +113,13 @@ def write_parts(
 
 
 def _missing(folder: Path, names: list[str], fingerprint: dict[str, Any], command: str) -> list[str]:
-    """Parts that are not there, or torn. Raises ValueError for one of another reference."""
+    """Parts that are not there, or torn. Raises DataError for one of another reference."""
     missing = []
     for name in names:
         part = folder / f"{name}.parquet"
         try:
             _, found = read_table(part, command)
-        except ValueError:
+        except UserError:
             missing.append(name)
             continue
         check_fingerprint(part, found, fingerprint, command)
@@ -130,7 +131,7 @@ def join(out: Path, names: list[str], fingerprint: dict[str, Any], command: str)
 
     None while parts are missing: other jobs write them.
 
-    Raises ValueError where there is no pair at all, and for a key that stands twice: two folders of a mix whose shards
+    Raises DataError where there is no pair at all, and for a key that stands twice: two folders of a mix whose shards
     have one name.
     """
     folder = parts_folder(out)
@@ -140,13 +141,13 @@ def join(out: Path, names: list[str], fingerprint: dict[str, Any], command: str)
     table = pa.concat_tables([read_table(part, command)[0] for part in parts])
     keys = table["key"].to_pylist()
     if not keys:
-        raise ValueError(
+        raise DataError(
             f"no pair was left of {len(parts):,} shards, so {out} is not written: stage 3 takes preference pairs, "
             "records with two answers (docs/preferences.md); are these conversations? The reasons stand above"
         )
     if len(set(keys)) < len(keys):
         twice = next(key for key, seen in _counted(keys) if seen)
-        raise ValueError(f"the pair {twice} stands twice in {folder}: give the shards of each folder other names")
+        raise DataError(f"the pair {twice} stands twice in {folder}: give the shards of each folder other names")
     write_table(out, {name: table[name] for name in SCHEMA.names}, fingerprint)
     if array_turn()[1] == 1:  # other jobs of an array may be reading them
         shutil.rmtree(folder)

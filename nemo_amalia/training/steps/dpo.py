@@ -23,6 +23,7 @@ from nemo_amalia.training.steps.counts import StepCounts
 from nemo_amalia.training.steps.log_probs import segment_log_probs
 from nemo_amalia.training.steps.preference_loss import PairLogProbs, pair_losses, pair_metrics
 from nemo_amalia.training.steps.sft import SFTStep, refuse_non_finite
+from nemo_amalia.utils.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class DPOStep(SFTStep):
 
 
 def answers_of(batch: PackedBatch) -> Answers:
-    """Raises ValueError for a batch of conversations, and for an answer without a learned token, naming its pair."""
+    """Raises DataError for a batch of conversations, and for an answer without a learned token, naming its pair."""
     if batch.keys and not batch.num_pairs:
-        raise ValueError(
+        raise DataError(
             f"stage dpo got a micro-batch of conversations ({', '.join(batch.keys[:3])}) where it needs preference "
             "pairs: name data of `amalia data import preference` in data.path"
         )
@@ -87,7 +88,7 @@ def answers_of(batch: PackedBatch) -> Answers:
         learned = labels[start:end][mask[start:end]]
         if not len(learned):
             answer = ("chosen", "rejected")[index % 2]
-            raise ValueError(
+            raise DataError(
                 f"the {answer} answer of pair {batch.keys[index // 2]} has no token to learn: leave the pair out, or "
                 "prepare the data again with `amalia data import preference`, which refuses it"
             )

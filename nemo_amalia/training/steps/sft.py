@@ -22,12 +22,13 @@ from megatron.core.utils import unwrap_model
 from nemo_amalia.data.images.tiles import normalise
 from nemo_amalia.data.samples import PackedBatch
 from nemo_amalia.training.steps.counts import StepCounts
+from nemo_amalia.utils.errors import UserError
 
 if TYPE_CHECKING:
     from nemo_amalia.data.loading.energon_stream import PackLoader
 
 
-class NonFiniteLossError(ValueError):
+class NonFiniteLossError(UserError):
     """A loss that is NaN or infinite, with the step and the sample keys of the micro-batch."""
 
 

@@ -8,6 +8,7 @@ import torch
 
 from nemo_amalia.bridge import vocabulary
 from nemo_amalia.bridge.combine_hf import compose
+from nemo_amalia.utils.errors import UserError
 
 TEXT_ONLY_CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
@@ -95,41 +96,41 @@ def test_plain_chatml_learns_to_take_images(tmp_path):
 
 def test_another_template_without_images_is_refused(tmp_path):
     llm = with_template(tmp_path, "{% for m in messages %}[{{ m['role'] + m['content'] }}]{% endfor %}")
-    with pytest.raises(ValueError, match="is not plain ChatML"):
+    with pytest.raises(UserError, match="is not plain ChatML"):
         composed(tmp_path, llm=llm)
 
 
 def test_a_missing_template_is_refused(tmp_path):
     llm = tiny_hf.llama(tmp_path / "llm")
     (llm / "chat_template.jinja").unlink()
-    with pytest.raises(ValueError, match="no chat template"):
+    with pytest.raises(UserError, match="no chat template"):
         composed(tmp_path, llm=llm)
 
 
 def test_an_eos_token_that_ends_no_turn_is_refused(tmp_path):
     llm = tiny_hf.llama(tmp_path / "llm")
     tiny_hf.edit_json(llm / "tokenizer_config.json", eos_token="<pad>")
-    with pytest.raises(ValueError, match="eos_token of .* is '<pad>'"):
+    with pytest.raises(UserError, match="eos_token of .* is '<pad>'"):
         composed(tmp_path, llm=llm)
 
 
 def test_swapped_folders_are_refused(tmp_path):
     vision, llm = tiny_hf.siglip_vision(tmp_path / "vision"), tiny_hf.llama(tmp_path / "llm")
-    with pytest.raises(ValueError, match="holds a 'llama'; expected a fixed-resolution SigLIP"):
+    with pytest.raises(UserError, match="holds a 'llama'; expected a fixed-resolution SigLIP"):
         composed(tmp_path, vision=llm, llm=llm)
-    with pytest.raises(ValueError, match="holds a 'siglip_vision_model'; expected a LlamaForCausalLM"):
+    with pytest.raises(UserError, match="holds a 'siglip_vision_model'; expected a LlamaForCausalLM"):
         composed(tmp_path, vision=vision, llm=vision)
 
 
 def test_a_tower_without_its_tensors_is_refused(tmp_path):
     vision, other = tiny_hf.siglip_vision(tmp_path / "vision"), tiny_hf.llama(tmp_path / "llm")
     (vision / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
-    with pytest.raises(ValueError, match="has no SigLIP vision tensors"):
+    with pytest.raises(UserError, match="has no SigLIP vision tensors"):
         composed(tmp_path, vision=vision, llm=other)
 
 
 def test_a_decoder_that_lacks_layers_is_refused(tmp_path):
     llm = tiny_hf.llama(tmp_path / "llm")
     tiny_hf.edit_json(llm / "config.json", num_hidden_layers=5)
-    with pytest.raises(ValueError, match="lacks 9 tensors that its config.json promises"):
+    with pytest.raises(UserError, match="lacks 9 tensors that its config.json promises"):
         composed(tmp_path, llm=llm)

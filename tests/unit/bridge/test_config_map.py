@@ -7,6 +7,8 @@ import pytest
 import tiny_hf
 from launcher import launch
 
+from nemo_amalia.utils.errors import UserError
+
 ROPES = {
     "default": {"rope_type": "default", "rope_theta": 20000.0},
     "linear": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0},
@@ -72,7 +74,7 @@ def attempts(work):
     def attempt(name, function, *arguments, **keywords):
         try:
             function(*arguments, **keywords)
-        except ValueError as error:
+        except UserError as error:
             found[name] = str(error)
 
     source = tiny_hf.llava_next(work / "source")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nemo_amalia.bridge.tensor_files import TensorFolder, write_shards
+from nemo_amalia.utils.errors import UserError
 from nemo_amalia.utils.files import atomic_folder
 
 
@@ -34,14 +35,14 @@ def test_an_empty_folder_may_be_given(tmp_path):
 
 def test_a_folder_that_holds_something_is_refused(tmp_path):
     (tmp_path / "mine").touch()
-    with pytest.raises(ValueError, match="exists and is not empty"), atomic_folder(tmp_path):
+    with pytest.raises(UserError, match="exists and is not empty"), atomic_folder(tmp_path):
         pass
     assert os.listdir(tmp_path) == ["mine"]
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="cannot be written"), atomic_folder(tmp_path / "file" / "out"):
+    with pytest.raises(UserError, match="cannot be written"), atomic_folder(tmp_path / "file" / "out"):
         pass
 
 
@@ -85,18 +86,18 @@ def test_one_shard_has_no_index(tmp_path):
 
 
 def test_no_tensor_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="no tensor to write"):
+    with pytest.raises(UserError, match="no tensor to write"):
         write_shards([], tmp_path)
 
 
 def test_missing_and_cut_files_are_named(tmp_path):
-    with pytest.raises(ValueError, match="no .safetensors file"):
+    with pytest.raises(UserError, match="no .safetensors file"):
         TensorFolder(tmp_path)
     write_shards(some_tensors().items(), tmp_path, shard_bytes=900)
     path = tmp_path / "model-00002-of-00003.safetensors"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ValueError, match="model-00002-of-00003.safetensors cannot be read"):
+    with pytest.raises(UserError, match="model-00002-of-00003.safetensors cannot be read"):
         TensorFolder(tmp_path)
     path.unlink()
-    with pytest.raises(ValueError, match="model-00002-of-00003.safetensors cannot be read"):
+    with pytest.raises(UserError, match="model-00002-of-00003.safetensors cannot be read"):
         TensorFolder(tmp_path)

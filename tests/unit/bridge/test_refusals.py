@@ -11,6 +11,7 @@ from light_cli import run_light
 from nemo_amalia.bridge import assets, checkpoints
 from nemo_amalia.bridge.import_hf import import_checkpoint, parse_dtype
 from nemo_amalia.bridge.supported import check_supported
+from nemo_amalia.utils.errors import UserError
 
 WRONG = {
     "nowhere": "does not exist: expected a folder on this machine that holds .*; check the path, or download .*",
@@ -21,7 +22,7 @@ WRONG = {
 
 
 def refused(source, tmp_path, match):
-    with pytest.raises(ValueError, match=match) as caught:
+    with pytest.raises(UserError, match=match) as caught:
         import_checkpoint(tmp_path / "out", hf=source)
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
@@ -66,7 +67,7 @@ def test_an_image_token_under_another_id(tmp_path):
 def test_an_image_token_beyond_the_embeddings(tmp_path):
     config = tiny_hf.llava_config(text=tiny_hf.text_config(vocab_size=3))
     tiny_hf.tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="token 3 and the embeddings of .* have 3 rows"):
+    with pytest.raises(UserError, match="token 3 and the embeddings of .* have 3 rows"):
         assets.check_image_token(tmp_path, config)
 
 
@@ -107,28 +108,28 @@ def test_a_folder_without_a_tokenizer(tmp_path):
 )
 def test_configs_that_the_model_cannot_express(changes, match):
     text = tiny_hf.text_config(**changes.pop("text", {}))
-    with pytest.raises(ValueError, match=match):
+    with pytest.raises(UserError, match=match):
         check_supported(tiny_hf.llava_config(text=text, **changes))
 
 
 def test_a_yarn_with_an_attention_factor_of_its_own():
     rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0, "attention_factor": 1.5}
-    with pytest.raises(ValueError, match="attention_factor is 1.5"):
+    with pytest.raises(UserError, match="attention_factor is 1.5"):
         check_supported(tiny_hf.llava_config(text=tiny_hf.text_config(rope_parameters=rope)))
 
 
 def test_a_tower_that_is_no_siglip():
     from transformers import CLIPVisionConfig
 
-    with pytest.raises(ValueError, match="vision_config.model_type is 'clip_vision_model'"):
+    with pytest.raises(UserError, match="vision_config.model_type is 'clip_vision_model'"):
         check_supported(tiny_hf.llava_config(vision=CLIPVisionConfig()))
 
 
 def test_what_to_import_is_said_once(tmp_path):
     for given in ({}, {"vision": "a"}, {"llm": "a"}, {"hf": "a", "llm": "b"}, {"hf": "a", "vision": "b", "llm": "c"}):
-        with pytest.raises(ValueError, match="either hf, or vision and llm"):
+        with pytest.raises(UserError, match="either hf, or vision and llm"):
             import_checkpoint(tmp_path / "out", **given)
-    with pytest.raises(ValueError, match="dtype is 'int8'"):
+    with pytest.raises(UserError, match="dtype is 'int8'"):
         parse_dtype("int8")
     assert parse_dtype("bf16") is torch.bfloat16 and parse_dtype(None) is None
 
@@ -155,23 +156,23 @@ def test_a_whole_checkpoint_is_found_by_either_name(checkpoint):
 
 
 def test_a_missing_checkpoint(checkpoint, tmp_path):
-    with pytest.raises(ValueError, match="there is no checkpoint folder"):
+    with pytest.raises(UserError, match="there is no checkpoint folder"):
         checkpoints.latest_iteration(tmp_path / "nowhere")
     (checkpoint / "latest_checkpointed_iteration.txt").write_text("13")
-    with pytest.raises(ValueError, match="names iter_0000013, which is not beside it"):
+    with pytest.raises(UserError, match="names iter_0000013, which is not beside it"):
         checkpoints.latest_iteration(checkpoint)
     (checkpoint / "latest_checkpointed_iteration.txt").unlink()
-    with pytest.raises(ValueError, match="is no checkpoint \\(no latest_checkpointed_iteration.txt\\)"):
+    with pytest.raises(UserError, match="is no checkpoint \\(no latest_checkpointed_iteration.txt\\)"):
         checkpoints.latest_iteration(checkpoint)
     (checkpoint / "hf" / "config.json").unlink()
-    with pytest.raises(ValueError, match="has no hf folder"):
+    with pytest.raises(UserError, match="has no hf folder"):
         checkpoints.assets_of(checkpoint)
 
 
 @pytest.mark.parametrize("name", ["run_config.yaml", ".metadata", "__0_0.distcp"])
 def test_a_checkpoint_that_lacks_a_file(name, checkpoint):
     (checkpoint / "iter_0000012" / name).unlink()
-    with pytest.raises(ValueError, match=f"is torn \\(no {name}\\)"):
+    with pytest.raises(UserError, match=f"is torn \\(no {name}\\)"):
         checkpoints.latest_iteration(checkpoint)
 
 
@@ -179,7 +180,7 @@ def test_a_checkpoint_that_lacks_a_file(name, checkpoint):
 def test_a_checkpoint_whose_file_is_cut_short(name, checkpoint):
     path = checkpoint / "iter_0000012" / name
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match="is torn \\((.metadata cannot be read|__0_0.distcp has [0-9,]+ bytes of)"):
+    with pytest.raises(UserError, match="is torn \\((.metadata cannot be read|__0_0.distcp has [0-9,]+ bytes of)"):
         checkpoints.latest_iteration(checkpoint)
 
 

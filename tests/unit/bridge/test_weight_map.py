@@ -3,6 +3,7 @@
 import pytest
 
 from nemo_amalia.bridge.weight_map import FORMS, PORTABLE, check_keys, hf_keys, key_form
+from nemo_amalia.utils.errors import UserError
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.tower)
@@ -24,16 +25,16 @@ def test_tied_models_have_no_output_of_their_own():
 
 
 def test_other_names_are_refused():
-    with pytest.raises(ValueError, match="named like transformer.h.0.attn"):
+    with pytest.raises(UserError, match="named like transformer.h.0.attn"):
         key_form(["transformer.h.0.attn"])
-    with pytest.raises(ValueError, match="no tensor at all"):
+    with pytest.raises(UserError, match="no tensor at all"):
         key_form([])
 
 
 def test_missing_and_strange_tensors_are_named():
     keys = hf_keys(PORTABLE, 1, 1, tied=False)
-    with pytest.raises(ValueError, match="lacks 1 of 38 tensors, e.g. image_newline"):
+    with pytest.raises(UserError, match="lacks 1 of 38 tensors, e.g. image_newline"):
         check_keys(set(keys) - {"image_newline"}, keys, "folder")
-    with pytest.raises(ValueError, match="1 tensors that this model has no place for, e.g. lora_A"):
+    with pytest.raises(UserError, match="1 tensors that this model has no place for, e.g. lora_A"):
         check_keys([*keys, "lora_A"], keys, "folder")
     check_keys([*keys, "vision_tower.vision_model.head.probe", "x.rotary_emb.inv_freq"], keys, "folder")

@@ -9,6 +9,7 @@ import pytest
 
 from nemo_amalia.cluster.status import RECENT, screen, status
 from nemo_amalia.training.callbacks.run_state import write_state
+from nemo_amalia.utils.errors import UserError
 
 HOLD = """
 import sys, time
@@ -75,9 +76,9 @@ def test_before_the_first_step(tmp_path):
 
 
 def test_other_folders_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="there is no run_dir"):
+    with pytest.raises(UserError, match="there is no run_dir"):
         status(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="is no run_dir"):
+    with pytest.raises(UserError, match="is no run_dir"):
         status(tmp_path)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from nemo_amalia.config.compose import APART, CONF, compose, known_keys
+from nemo_amalia.utils.errors import UserError
 
 PLACES = ["run_dir=runs/x", "model.checkpoint=ckpt", "data.path=data"]
 
@@ -45,7 +46,7 @@ def test_a_recipe_is_a_difference_from_the_papers():
     ],
 )
 def test_what_does_not_fit_is_refused_with_a_remedy(words, said):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(UserError) as caught:
         compose([*words, *PLACES])
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
@@ -56,7 +57,7 @@ def test_epochs_take_the_place_of_the_stages_steps():
 
 
 def test_values_that_the_user_must_give_are_named():
-    with pytest.raises(ValueError, match="no value for data.path, model.checkpoint: add data.path="):
+    with pytest.raises(UserError, match="no value for data.path, model.checkpoint: add data.path="):
         compose(["run_dir=x"])
 
 

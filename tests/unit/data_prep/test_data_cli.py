@@ -10,6 +10,7 @@ import pytest
 from data_prep.cli import main
 from data_prep.config import compose, compose_unchecked, fill, names
 from data_prep.engine.folder import RunFolder
+from nemo_amalia.utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -83,10 +84,10 @@ def test_every_data_set_composes_for_both_executors():
 
 def test_a_data_set_that_needs_a_source_says_so():
     with pytest.raises(
-        ValueError, match=r"no value for data.licence, data.path: add data.licence=\.\.\. to the command"
+        UserError, match=r"no value for data.licence, data.path: add data.licence=\.\.\. to the command"
     ):
         compose("translate", [])
-    with pytest.raises(ValueError, match=r"unknown config key 'data.pth': did you mean data.path\?"):
+    with pytest.raises(UserError, match=r"unknown config key 'data.pth': did you mean data.path\?"):
         compose("translate", ["data.pth=x"])
 
 
@@ -135,7 +136,7 @@ def test_a_run_gives_status_its_settings_but_for_what_the_command_says():
     settings = {"data.path": "a", "data.licence": "b", "tries": 2, "server": "x", "models.roles.editor.model": "m"}
     fill(conf, ["tries=5", "models=paper"], settings)
     assert (conf.data.path, conf.tries, conf.server) == ("a", 5, "x") and conf.models.roles.editor.model != "m"
-    with pytest.raises(ValueError, match=r"no value for data.licence: add data.licence=\.\.\."):
+    with pytest.raises(UserError, match=r"no value for data.licence: add data.licence=\.\.\."):
         fill(compose_unchecked("translate", []), [], {"data.path": "a"})
 
 

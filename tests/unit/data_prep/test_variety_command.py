@@ -7,6 +7,7 @@ import pytest
 
 from data_prep import cli
 from data_prep.variety_command import main
+from nemo_amalia.utils.errors import UserError
 
 TEXT = "O autocarro partiu.\n\nDe fato, o ônibus\tpartiu.\nUm gato preto.\n"
 
@@ -44,16 +45,16 @@ def test_jsonl_input_and_the_key(tmp_path, capsys):
     path.write_text(json.dumps({"caption": "O ônibus partiu."}) + "\n")
     main([str(path), "--field", "caption", "--dropped"])
     assert "dropped: variety_lexical" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="line 1 is no JSON object with 'text'"):
+    with pytest.raises(UserError, match="line 1 is no JSON object with 'text'"):
         main([str(path)])
     path.write_text('{"text": 3}\n')
-    with pytest.raises(ValueError, match="is int, expected text"):
+    with pytest.raises(UserError, match="is int, expected text"):
         main([str(path)])
 
 
 def test_a_key_for_lines_of_text_is_refused(file):
     for name in (str(file), "-"):
-        with pytest.raises(ValueError, match=r"^--field x: .* is read as text, one a line; leave --field out"):
+        with pytest.raises(UserError, match=r"^--field x: .* is read as text, one a line; leave --field out"):
             main([name, "--field", "x"])
 
 
@@ -102,11 +103,11 @@ def test_usage_and_its_error_ask_for_a_file_alone(capsys):
 
 
 def test_a_file_that_is_not_there():
-    with pytest.raises(ValueError, match="is no file"):
+    with pytest.raises(UserError, match="is no file"):
         main(["no_such_file.txt"])
 
 
 def test_a_file_in_another_encoding_is_said(tmp_path):
     (tmp_path / "antigo.txt").write_bytes("Não há autocarros à noite.\n".encode("latin1"))
-    with pytest.raises(ValueError, match=r"antigo.txt is not UTF-8 .*iconv -f latin1 -t utf-8"):
+    with pytest.raises(UserError, match=r"antigo.txt is not UTF-8 .*iconv -f latin1 -t utf-8"):
         main([str(tmp_path / "antigo.txt")])

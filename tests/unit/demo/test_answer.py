@@ -11,6 +11,7 @@ import pytest
 from demo import answer
 from demo.pretraining.tiny import make_initial_hf
 from demo.scenes.samples import eval_samples
+from nemo_amalia.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_a_vocabulary_without_im_end_is_refused(folder, tmp_path):
     shutil.copytree(folder, other)
     for path in other.glob("*.json*"):
         path.write_text(path.read_text().replace("<|im_end|>", "<|fim|>"))
-    with pytest.raises(ValueError, match=r"lacks <\|im_end\|>"):
+    with pytest.raises(UserError, match=r"lacks <\|im_end\|>"):
         answer.load_model(other)
 
 

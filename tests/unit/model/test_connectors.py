@@ -12,6 +12,7 @@ from nemo_amalia.model.connectors import (
     output_side,
     register_connector,
 )
+from nemo_amalia.utils.errors import UserError
 
 TILES, SIDE, VISION, HIDDEN = 3, 4, 12, 20
 
@@ -95,7 +96,7 @@ def test_dtype():
     ],
 )
 def test_errors(config, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         build_connector(config, VISION, HIDDEN, SIDE)
 
 

@@ -7,6 +7,8 @@ to 256 terms in fp32: 1e-5 of the largest entry is ten times what their order mo
 import pytest
 from launcher import launch
 
+from nemo_amalia.utils.errors import UserError
+
 SUMS = 1e-5
 #: mantissa bits, smallest normal exponent, largest value
 TYPES = {"e4m3": (3, -6, 448.0), "e5m2": (2, -14, 57344.0)}
@@ -188,7 +190,7 @@ def refuse():
     dist.init_process_group("gloo")
     try:
         build(make_provider(fp8="hybrid", fp8_recipe="delayed"))
-    except ValueError as error:
+    except UserError as error:
         return str(error)
 
 

@@ -6,6 +6,8 @@ Runs in a rank of the launcher, where Megatron is loaded.
 import pytest
 from launcher import launch
 
+from nemo_amalia.utils.errors import UserError
+
 
 def in_rank() -> dict:
     """Everything that needs Megatron, once."""
@@ -53,7 +55,7 @@ def in_rank() -> dict:
     }.items():
         try:
             call()
-        except ValueError as error:
+        except UserError as error:
             found["errors"][key] = str(error)
     return found
 

@@ -5,6 +5,7 @@ import torch
 
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 from nemo_amalia.model.splice import pack_image_features, splice, token_order, without_images
+from nemo_amalia.utils.errors import UserError
 
 TILE, PATCH, WIDTH = 32, 8, 6
 SIDE = TILE // PATCH
@@ -53,11 +54,11 @@ def test_order_is_transformers(sizes, tiling):
 
 def test_counts_that_do_not_fit():
     features, tiles, newline = batch([(100, 100)])
-    with pytest.raises(ValueError, match="made for another model"):
+    with pytest.raises(UserError, match="made for another model"):
         pack_image_features(features[:-1], [(100, 100)], tiles, GEOMETRY, newline)
-    with pytest.raises(ValueError, match="made for another model"):
+    with pytest.raises(UserError, match="made for another model"):
         pack_image_features(features[:, :-1], [(100, 100)], tiles, GEOMETRY, newline)
-    with pytest.raises(ValueError, match="differ in image_grid_pinpoints"):
+    with pytest.raises(UserError, match="differ in image_grid_pinpoints"):
         token_order(GEOMETRY, 100, 100, 3)
 
 
@@ -78,7 +79,7 @@ def test_an_image_that_stands_twice_gets_the_gradients_of_both_places():
 @pytest.mark.parametrize("order", [[0, 0], [0, 2], [0, 1, 2], [], [0, -1]])
 def test_an_order_of_other_images_is_refused(order):
     features, tiles, newline = batch([(100, 100), (31, 90)])
-    with pytest.raises(ValueError, match="the micro-batch has 2: each must stand in the text"):
+    with pytest.raises(UserError, match="the micro-batch has 2: each must stand in the text"):
         pack_image_features(features, [(100, 100), (31, 90)], tiles, GEOMETRY, newline, order)
 
 
@@ -98,7 +99,7 @@ def test_splice_fills_placeholders_in_order():
 
 @pytest.mark.parametrize("count", [3, 5])
 def test_splice_refuses_another_count(count):
-    with pytest.raises(ValueError, match=rf"4 image placeholders and the images give {count} tokens"):
+    with pytest.raises(UserError, match=rf"4 image placeholders and the images give {count} tokens"):
         splice(torch.zeros(4, 2, WIDTH), torch.tensor([[1, 9, 9, 2], [9, 3, 4, 9]]), 9, torch.zeros(count, WIDTH))
 
 

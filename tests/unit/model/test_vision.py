@@ -6,6 +6,8 @@ Runs in a rank of the launcher, where Megatron is loaded.
 import pytest
 from launcher import launch
 
+from nemo_amalia.utils.errors import UserError
+
 
 def copy_siglip(tower, theirs, heads: int) -> None:
     """By hand, so that this does not depend on the bridge. transformers' SiglipVisionModel -> VisionTower."""
@@ -128,7 +130,7 @@ def check_provider() -> dict:
     }.items():
         try:
             make_provider(**changes)
-        except ValueError as error:
+        except UserError as error:
             found["errors"][key] = str(error)
     return found
 

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from data_prep.variety_settings import variety_filter, variety_settings
+from nemo_amalia.utils.errors import UserError
 from nemo_amalia.variety.classifier import Classifier
 from nemo_amalia.variety.evidence import BRAZILIAN, PORTUGUESE
 
@@ -103,14 +104,14 @@ def test_lexical_leaves_the_classifier_alone():
 
 
 def test_errors_are_one_line(tiny, tmp_path):
-    with pytest.raises(ValueError, match="expected one of either, both"):
+    with pytest.raises(UserError, match="expected one of either, both"):
         variety_filter(conf(rule="maybe"))
-    with pytest.raises(ValueError, match="needs classifier.model"):
+    with pytest.raises(UserError, match="needs classifier.model"):
         variety_filter(conf(rule="both"))
-    with pytest.raises(ValueError, match="cannot be loaded") as error:
+    with pytest.raises(UserError, match="cannot be loaded") as error:
         Classifier(str(tmp_path / "nothing"), LABELS).opinions(["a"])
     assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match=r"has the labels \['PT-BR', 'PT-PT'\]"):
+    with pytest.raises(UserError, match=r"has the labels \['PT-BR', 'PT-PT'\]"):
         Classifier(str(tiny), {"LABEL_0": PORTUGUESE}).opinions(["a"])
 
 

@@ -26,6 +26,7 @@ from nemo_amalia.data.importing.formats.records import (
     require_object,
 )
 from nemo_amalia.data.importing.formats.rows import TABLES, TEXT, find_files, read_rows
+from nemo_amalia.utils.errors import DataError
 
 PROMPTS = ("Descreve a imagem.", "O que se vê na imagem?", "Faz uma legenda para esta imagem.")
 IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
@@ -80,7 +81,7 @@ def _tar(file: Path, skip: int) -> Iterator[dict[str, Any]]:
                 if index >= skip:
                     yield row
     except (tarfile.TarError, OSError) as error:
-        raise ValueError(f"{file} is not a whole tar ({error}): download it again") from error
+        raise DataError(f"{file} is not a whole tar ({error}): download it again") from error
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, tarfile.TarInfo]]:

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from nemo_amalia.data.images.headers import ImageError, read_header
+from nemo_amalia.data.images.headers import read_header
 from nemo_amalia.data.importing.formats.records import BadRecordError
 from nemo_amalia.data.shards.write import image_suffix
+from nemo_amalia.utils.errors import DataError
 
 MAX_BYTES = 200_000_000  # of one compressed picture: what a record may take of the memory
 
@@ -59,6 +60,6 @@ def _checked(data: bytes, index: int, max_pixels: int) -> bytes:
     try:
         read_header(data, max_pixels)
         image_suffix(data)
-    except (ImageError, ValueError) as error:
+    except DataError as error:
         raise BadRecordError("image", f"picture {index}: {error}") from error
     return data

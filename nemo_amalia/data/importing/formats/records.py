@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_amalia.data.images.headers import MAX_PIXELS
+from nemo_amalia.utils.errors import DataError
 
 #: Why a record does not become a sample. The names stand in dropped.jsonl and in the printed counts.
 REASONS = {
@@ -23,7 +24,7 @@ REASONS = {
 }
 
 
-class BadRecordError(ValueError):
+class BadRecordError(DataError):
     """A record that cannot become a sample; `reason` is one of REASONS."""
 
     def __init__(self, reason: str, message: str) -> None:

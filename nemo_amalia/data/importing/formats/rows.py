@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_amalia.data.importing.formats.records import BadRecordError
+from nemo_amalia.utils.errors import DataError
 
 CHUNK = 1 << 18  # characters
 MAX_RECORD = 16_000_000  # characters: a longer "record" is a file of another shape
@@ -35,21 +36,21 @@ COLUMNS = {
 def find_files(source: Path, suffixes: set[str]) -> list[Path]:
     """The files with one of `suffixes` in a folder, sorted by path, or the file given.
 
-    Raises ValueError on a path that is not there, holds none, or holds several splits.
+    Raises DataError on a path that is not there, holds none, or holds several splits.
     """
     wanted = ", ".join(sorted(suffixes))
     if source.is_file():
         if source.suffix.lower() not in suffixes:
-            raise ValueError(f"{source} is a {source.suffix or 'file without suffix'}: this format reads {wanted}")
+            raise DataError(f"{source} is a {source.suffix or 'file without suffix'}: this format reads {wanted}")
         return [source]
     if not source.is_dir():
-        raise ValueError(f"source {source} does not exist: check the path")
+        raise DataError(f"source {source} does not exist: check the path")
     files = sorted(path for path in source.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
     if not files:
-        raise ValueError(f"source folder {source} holds no {wanted}: name the files, or another format")
+        raise DataError(f"source folder {source} holds no {wanted}: name the files, or another format")
     splits = {match.group(1) for path in files if (match := SPLITS.match(path.name))}
     if len(splits) > 1:  # to train on the test split by naming its folder would be too easy
-        raise ValueError(
+        raise DataError(
             f"source folder {source} holds the splits {', '.join(sorted(splits))}: name the files of one of them"
         )
     return files
@@ -58,7 +59,7 @@ def find_files(source: Path, suffixes: set[str]) -> list[Path]:
 def read_rows(file: Path, skip: int = 0) -> Iterator[Any]:
     """The rows of a file as dictionaries, the first `skip` left out; a line that is no JSON as a BadRecordError.
 
-    Raises ValueError, with the file and the place, on a file that cannot be read further.
+    Raises DataError, with the file and the place, on a file that cannot be read further.
     """
     suffix = file.suffix.lower()
     if suffix == ".parquet":
@@ -75,7 +76,7 @@ def _json(file: Path) -> Iterator[Any]:
             # Many a .json holds one object a line.
             yield from _list_values(file, stream, head[1:]) if head.startswith("[") else _lines(file, stream, head)
         except UnicodeDecodeError as error:
-            raise ValueError(f"{file} is not UTF-8 ({error}): convert it first") from error
+            raise DataError(f"{file} is not UTF-8 ({error}): convert it first") from error
 
 
 def _lines(file: Path, stream: io.TextIOBase, rest: str) -> Iterator[Any]:
@@ -84,7 +85,7 @@ def _lines(file: Path, stream: io.TextIOBase, rest: str) -> Iterator[Any]:
         if not end:
             line += stream.readline(MAX_RECORD)
             if len(line) >= MAX_RECORD:
-                raise ValueError(f"{file} has a line of more than {MAX_RECORD:,} characters: one record a line")
+                raise DataError(f"{file} has a line of more than {MAX_RECORD:,} characters: one record a line")
             if not line:
                 return
         if line.strip():
@@ -117,7 +118,7 @@ def _list_values(file: Path, stream: io.TextIOBase, buffer: str) -> Iterator[Any
         else:
             text = stream.read(more)
         if not text:
-            raise ValueError(f"{file} cannot be read after its record {count}: {fault}; it must be one JSON list")
+            raise DataError(f"{file} cannot be read after its record {count}: {fault}; it must be one JSON list")
         more *= 2  # a long value is not parsed again for every chunk of it
         buffer, at = buffer[at:] + text, 0
 
@@ -130,7 +131,7 @@ def _table(file: Path) -> Iterator[dict[str, Any]]:
                 row.pop(None, None)  # cells beyond the header
                 yield row
         except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} cannot be read after its line {reader.line_num}: {error}") from error
+            raise DataError(f"{file} cannot be read after its line {reader.line_num}: {error}") from error
 
 
 def _parquet(file: Path, skip: int) -> Iterator[dict[str, Any]]:
@@ -142,7 +143,7 @@ def _parquet(file: Path, skip: int) -> Iterator[dict[str, Any]]:
         with pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20) as table:
             columns = [name for name in table.schema_arrow.names if name in COLUMNS]
             if not columns:
-                raise ValueError(f"{file} has the columns {table.schema_arrow.names}: none is one of {sorted(COLUMNS)}")
+                raise DataError(f"{file} has the columns {table.schema_arrow.names}: none is one of {sorted(COLUMNS)}")
             for group in range(table.num_row_groups):
                 size = table.metadata.row_group(group).num_rows
                 if skip >= size:
@@ -154,4 +155,4 @@ def _parquet(file: Path, skip: int) -> Iterator[dict[str, Any]]:
                     for index in range(passed, batch.num_rows):
                         yield {name: batch[name][index].as_py() for name in columns}
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{file} is not a whole parquet file ({error}): download it again") from error
+        raise DataError(f"{file} is not a whole parquet file ({error}): download it again") from error

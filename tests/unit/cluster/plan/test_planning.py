@@ -18,6 +18,7 @@ from nemo_amalia.cluster.plan.search import search, search_table
 from nemo_amalia.cluster.plan.shape import shape_of
 from nemo_amalia.cluster.plan.stages import stages_of
 from nemo_amalia.cluster.plan.versus_paper import PUBLISHED_HOURS, gain
+from nemo_amalia.utils.errors import UserError
 
 PAPER = {
     "alignment": ("stage=alignment", "parallel=gpus8_node4"),
@@ -47,7 +48,7 @@ def shape():
     ],
 )
 def test_a_bad_layout_is_refused_in_one_line(overrides, world, says, capsys):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(UserError, match=says):
         settled(overrides, world)
     assert cli.main(["plan", *overrides, "--world-size", str(world)]) == 2
     error = capsys.readouterr().err
@@ -77,7 +78,7 @@ def test_ranks_are_named_or_refused():
     assert distinct_ranks(run, 128) == [0, 31, 32, 63, 64, 95, 96, 127]
     assert parse_ranks("5,127", run, 128) == [5, 127]
     for text, says in (("128", "not in a world of 128"), ("first", "expected a number")):
-        with pytest.raises(ValueError, match=says):
+        with pytest.raises(UserError, match=says):
             parse_ranks(text, run, 128)
 
 
@@ -92,7 +93,7 @@ def test_a_schedule_holds_as_many_micro_batches_as_megatron_does(shape):
 def test_a_layout_that_cannot_fit_is_named_with_what_helps(shape):
     run = requested(["parallel.tensor=1", "cluster=marenostrum5"])
     start = time.monotonic()
-    with pytest.raises(ValueError, match=r"stage 0 needs \d+\.\d GiB a GPU .*larger parallel.tensor.*plan --search"):
+    with pytest.raises(UserError, match=r"stage 0 needs \d+\.\d GiB a GPU .*larger parallel.tensor.*plan --search"):
         check_memory(run, 128)
     assert time.monotonic() - start < 10
     check_memory(requested(["parallel=gpus128_node4", "cluster=marenostrum5"]), 128)
@@ -142,12 +143,12 @@ def test_search_ranks_layouts_that_fit(shape):
     assert hours == sorted(hours) and len(plans) > 20
     assert all(plan.fits and plan.run.parallel.tensor <= 4 for plan in plans)
     assert re.search(r"TP\d.*parallel\.tensor=", search_table(plans))
-    with pytest.raises(ValueError, match="no layout of 1 GPUs fits"):
+    with pytest.raises(UserError, match="no layout of 1 GPUs fits"):
         search(requested(["cluster=marenostrum5"]), shape, 1)
 
 
 def test_a_plan_without_a_cluster_says_which_there_are(shape):
-    with pytest.raises(ValueError, match="cluster=marenostrum5"):
+    with pytest.raises(UserError, match="cluster=marenostrum5"):
         make_plan(requested([]), shape, 1)
-    with pytest.raises(ValueError, match="stage.train_steps=N"):
+    with pytest.raises(UserError, match="stage.train_steps=N"):
         make_plan(requested(["stage.train_steps=null", "cluster=dgx_h100"]), shape, 1)

@@ -7,6 +7,7 @@ import pytest
 
 from nemo_amalia.config.compose import compose
 from nemo_amalia.config.validation.run import pack_command, validate
+from nemo_amalia.utils.errors import UserError
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def refused(run, world, said, **changes):
     for key, value in changes.items():
         part, _, name = key.partition("__")
         setattr(getattr(changed, part) if name else changed, name or part, value)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(UserError) as caught:
         validate(changed, world)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 

@@ -8,6 +8,7 @@ import pytest
 from nemo_amalia.config.compose import CONF, compose
 from nemo_amalia.config.derived import model_ranks, row_multiple
 from nemo_amalia.config.validation.layout import validate_layout
+from nemo_amalia.utils.errors import UserError
 
 PLACES = ["run_dir=runs/x", "model.checkpoint=ckpt", "data.path=data"]
 CLUSTERS = {"node8": "dgx_h100", "node4": "marenostrum5"}
@@ -63,7 +64,7 @@ def refused(run, said, world=128, **changes):
     for key, value in changes.items():
         part, _, name = key.partition("__")
         setattr(getattr(changed, part), name, value)
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(UserError) as caught:
         validate_layout(changed, world)
     assert said in str(caught.value) and "\n" not in str(caught.value)
 

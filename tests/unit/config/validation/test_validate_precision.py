@@ -8,6 +8,7 @@ from nemo_amalia.config.compose import CONF, compose
 from nemo_amalia.config.derived import row_multiple
 from nemo_amalia.config.precision import RECIPES, fp8_format, fp8_scaling
 from nemo_amalia.config.validation.precision import validate_precision
+from nemo_amalia.utils.errors import UserError
 
 PLACES = ["run_dir=runs/x", "model.checkpoint=ckpt", "data.path=data"]
 FILES = sorted(path.stem for path in (CONF / "precision").glob("*.yaml"))
@@ -52,7 +53,7 @@ def test_every_recipe_has_a_file():
     ],
 )
 def test_what_cannot_be(words, said):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(UserError) as caught:
         validate_precision(run_of(*words))
     assert said in str(caught.value) and "\n" not in str(caught.value)
 

@@ -6,6 +6,7 @@ import pytest
 
 from nemo_amalia.config.compose import compose
 from nemo_amalia.config.validation.run import validate
+from nemo_amalia.utils.errors import UserError
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_the_stage_of_conf_passes(run):
 def test_losses_that_cannot_be(run, changes, said):
     for name, value in changes.items():
         setattr(run.stage.preference, name, value)
-    with pytest.raises(ValueError, match=said) as caught:
+    with pytest.raises(UserError, match=said) as caught:
         validate(run, 1)
     assert "\n" not in str(caught.value)
     other = copy.deepcopy(run)
@@ -46,11 +47,11 @@ def test_losses_that_cannot_be(run, changes, said):
 
 def test_references(run):
     run.stage.reference = "online"
-    with pytest.raises(ValueError, match="choose one of precomputed, in_memory"):
+    with pytest.raises(UserError, match="choose one of precomputed, in_memory"):
         validate(run, 1)
     run.stage.reference, run.stage.reference_file = "in_memory", "pairs.parquet"
-    with pytest.raises(ValueError, match="reads none"):
+    with pytest.raises(UserError, match="reads none"):
         validate(run, 1)
     run.stage.reference_file, run.parallel.pipeline = None, 2
-    with pytest.raises(ValueError, match="set stage.reference=precomputed, or set parallel.pipeline=1"):
+    with pytest.raises(UserError, match="set stage.reference=precomputed, or set parallel.pipeline=1"):
         validate(run, 2)

@@ -3,6 +3,7 @@ from chatml import CHATML, chatml_tokenizer
 
 from nemo_amalia.data.encoding.chat import ChatFormat
 from nemo_amalia.data.samples import BadSampleError
+from nemo_amalia.utils.errors import UserError
 
 
 def learned(chat, ids, mask):
@@ -121,15 +122,15 @@ def test_a_template_that_raises_is_named():
 
 
 def test_tokenizers_that_cannot_serve_are_refused(tokenizer):
-    with pytest.raises(ValueError, match="no single token for the image placeholder '<picture>'"):
+    with pytest.raises(UserError, match="no single token for the image placeholder '<picture>'"):
         ChatFormat(tokenizer, image_token="<picture>")
-    with pytest.raises(ValueError, match="no chat template"):
+    with pytest.raises(UserError, match="no chat template"):
         ChatFormat(chatml_tokenizer(None))
 
     class Slow:
         is_fast, eos_token = False, "x"
 
-    with pytest.raises(ValueError, match="no character offsets"):
+    with pytest.raises(UserError, match="no character offsets"):
         ChatFormat(Slow())
 
 

@@ -25,6 +25,7 @@ from nemo_amalia.data.packing.command import make_index
 from nemo_amalia.data.packing.index import read_index
 from nemo_amalia.data.samples import BadSampleError, TokenizedPair, TokenizedSample
 from nemo_amalia.data.shards.write import write_shards
+from nemo_amalia.utils.errors import UserError
 
 CAPACITY, PAIRS = 512, 30
 
@@ -122,7 +123,7 @@ def test_records_of_the_other_kind_are_refused(chat, geometry):
         cook_conversation(record(pair(1)))
     with pytest.raises(BadSampleError, match="'chosen, rejected'.*expected"):
         cook_preference({"__key__": "s-1", "json": b'{"messages": []}'})
-    with pytest.raises(ValueError, match="records is 'pairs': expected one of conversations, preferences"):
+    with pytest.raises(UserError, match="records is 'pairs': expected one of conversations, preferences"):
         encoder_of("pairs", ConversationEncoder(chat, geometry, 8))
 
 
@@ -195,7 +196,7 @@ def test_a_restored_loader_continues_with_the_same_pairs(load_pairs, options):
     assert all(equal(a, b) for a, b in zip(expected, take(resumed, 4), strict=True))
     if "num_workers" not in options:
         state["layout"].pop("records")  # of a run before there were pairs
-        with pytest.raises(ValueError, match="records was 'conversations' and is 'preferences'"):
+        with pytest.raises(UserError, match="records was 'conversations' and is 'preferences'"):
             load_pairs(**options).restore(state)
 
 
@@ -227,7 +228,7 @@ def test_the_index_gives_the_pairs_that_energon_gives(load_pairs, folder, assets
     assert head["totals"]["tokens"] == sum(b.num_tokens for b in build_index_loader(
         index, folder, records="preferences", **values))  # fmt: skip
     assert (read_index(index).lengths % multiple == 0).all()
-    with pytest.raises(ValueError, match="records was 'preferences' and is 'conversations'"):
+    with pytest.raises(UserError, match="records was 'preferences' and is 'conversations'"):
         build_index_loader(index, folder, **values)
 
 
@@ -293,11 +294,11 @@ def test_a_pair_is_never_split(data, algorithm, multiple, share):
 def test_pairs_do_not_mix_with_samples_and_need_packs(encode, geometry, load_pairs):
     made = encode(cook_preference(record(pair(0, images=0))))
     values = {"seq_length": 512, "pad_token_id": 0, "image_token_id": 1, "geometry": geometry}
-    with pytest.raises(ValueError, match="1 of 2 items are pairs"):
+    with pytest.raises(UserError, match="1 of 2 items are pairs"):
         Collator(**values)([made, made.chosen], [[], []])
-    with pytest.raises(ValueError, match="1 of 1 items are pairs"):
+    with pytest.raises(UserError, match="1 of 1 items are pairs"):
         Collator(**values, packing=False)([made], [[]])
-    with pytest.raises(ValueError, match="records are preferences and packing is off"):
+    with pytest.raises(UserError, match="records are preferences and packing is off"):
         load_pairs(packing=False)
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from nemo_amalia.data.faults.board import Fault
 from nemo_amalia.data.faults.quarantine import Quarantine, write_faults
+from nemo_amalia.utils.errors import UserError
 
 
 def folder_of(tmp_path, name, index):
@@ -41,10 +42,10 @@ def test_a_folder_of_lists_is_one_list(tmp_path):
 
 
 def test_what_is_no_list_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="is no .jsonl file and no folder of them"):
+    with pytest.raises(UserError, match="is no .jsonl file and no folder of them"):
         Quarantine(tmp_path)
     for text in ("{", "[]", '{"shard": "s"}', "7"):
         (tmp_path / "x.jsonl").write_text(text + "\n")
-        with pytest.raises(ValueError, match="line 1 of .*x.jsonl is not of a quarantine list") as info:
+        with pytest.raises(UserError, match="line 1 of .*x.jsonl is not of a quarantine list") as info:
             Quarantine(tmp_path / "x.jsonl")
         assert "\n" not in str(info.value)

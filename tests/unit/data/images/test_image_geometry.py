@@ -1,6 +1,7 @@
 import pytest
 
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
+from nemo_amalia.utils.errors import UserError
 
 PAPER = ImageGeometry(384, 16, grids_up_to(12, 384))
 
@@ -49,14 +50,14 @@ def test_a_sliver_may_keep_no_row_of_the_grid():
     ],
 )
 def test_impossible_geometries_are_refused(arguments, text):
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(UserError, match=text):
         ImageGeometry(*arguments)
 
 
 def test_bad_arguments_are_refused():
-    with pytest.raises(ValueError, match="max_tiles is 0"):
+    with pytest.raises(UserError, match="max_tiles is 0"):
         grids_up_to(0, 384)
-    with pytest.raises(ValueError, match="0x5 pixels"):
+    with pytest.raises(UserError, match="0x5 pixels"):
         PAPER.num_tokens(0, 5)
 
 

@@ -9,6 +9,7 @@ from PIL import Image, ImageOps
 from nemo_amalia.data.images.geometry import ImageGeometry
 from nemo_amalia.data.images.headers import ImageError, read_header
 from nemo_amalia.data.images.tiles import TileMaker, _as_promised, make_tiles, normalise
+from nemo_amalia.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -164,5 +165,5 @@ def test_pixels_are_scaled_and_normalised(maker):
 
 
 def test_an_unknown_device_is_refused():
-    with pytest.raises(ValueError, match="decode device 'gpu'"):
+    with pytest.raises(UserError, match="decode device 'gpu'"):
         TileMaker(ImageGeometry(32, 8, ((32, 32),)), device="gpu")

@@ -25,6 +25,7 @@ from nemo_amalia.data.packing.index import read_head
 from nemo_amalia.data.shards.totals import read_totals, scan
 from nemo_amalia.data.shards.write import write_shards
 from nemo_amalia.data.view.command import make_view
+from nemo_amalia.utils.errors import UserError
 
 LARGE = 90 * 61  # pixels of one picture in three; the others have fewer than SMALL
 SMALL = 50 * 50
@@ -68,7 +69,7 @@ def test_an_import_keeps_what_its_limit_allows_and_counts_the_rest(tmp_path):
     assert "Image size (2400 pixels): at most 2,399 are allowed" in (tmp_path / "a" / "dropped.jsonl").read_text()
     counts = run("llava", source, tmp_path / "b", max_image_pixels=2400, **images)
     assert (counts["out"], counts["dropped"]) == (9, {})
-    with pytest.raises(ValueError, match="begun with max_image_pixels 2400 and this command has 100000000"):
+    with pytest.raises(UserError, match="begun with max_image_pixels 2400 and this command has 100000000"):
         run("llava", source, tmp_path / "b", **images)
 
 
@@ -88,7 +89,7 @@ def test_an_import_begun_before_there_was_a_setting_goes_on(tmp_path):
     begun = tmp_path / "out" / "import.json"
     begun.write_text(json.dumps({k: v for k, v in json.loads(begun.read_text()).items() if k != "max_image_pixels"}))
     assert run("llava", source, tmp_path / "out", **images)["out"] == 9
-    with pytest.raises(ValueError, match="begun with max_image_pixels 100000000 and this command has 5"):
+    with pytest.raises(UserError, match="begun with max_image_pixels 100000000 and this command has 5"):
         run("llava", source, tmp_path / "out", max_image_pixels=5, **images)
 
 
@@ -98,13 +99,13 @@ def test_an_index_of_another_limit_is_refused(folder, assets, load, tmp_path):
     assert read_head(tmp_path / "i")["settings"]["max_image_pixels"] == LARGE
     encoder = load(folder).task_encoder.encoder
     common = {"chat": encoder.chat, "geometry": encoder.geometry, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
-    with pytest.raises(ValueError, match=f"max_image_pixels was {LARGE} and is {SMALL}"):
+    with pytest.raises(UserError, match=f"max_image_pixels was {LARGE} and is {SMALL}"):
         build_index_loader(tmp_path / "i", folder, seq_length=512, max_image_pixels=SMALL, **common)
 
 
 def test_a_position_of_another_limit_is_refused(folder, load):
     state = load(folder).state()
-    with pytest.raises(ValueError, match=f"max_image_pixels was {MAX_PIXELS} and is {SMALL}"):
+    with pytest.raises(UserError, match=f"max_image_pixels was {MAX_PIXELS} and is {SMALL}"):
         load(folder, max_image_pixels=SMALL).restore(state)
     del state["layout"]["max_image_pixels"]  # of a version that had no setting
     load(folder).restore(state)
@@ -171,9 +172,9 @@ def test_pillows_own_limit_comes_back(monkeypatch):
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True, None, "5"])
 def test_what_is_no_number_of_pixels_is_refused(load, folder, value):
-    with pytest.raises(ValueError, match="max_image_pixels is .*: expected a number of pixels, 1 or more"):
+    with pytest.raises(UserError, match="max_image_pixels is .*: expected a number of pixels, 1 or more"):
         load(folder, max_image_pixels=value)
-    with pytest.raises(ValueError, match="x is .*"):
+    with pytest.raises(UserError, match="x is .*"):
         check_max_pixels(value, "x")
 
 

@@ -15,6 +15,7 @@ from nemo_amalia.data.importing.command import ImportSettings, import_sources
 from nemo_amalia.data.importing.folder import ImportFolder
 from nemo_amalia.data.shards.check import check_folder
 from nemo_amalia.data.shards.manifest import manifest
+from nemo_amalia.utils.errors import UserError
 
 FORK = multiprocessing.get_context("fork")
 
@@ -121,17 +122,17 @@ def test_every_format_goes_on_where_it_was(tmp_path, form, monkeypatch):
 def test_another_command_may_not_go_on(tmp_path):
     source = write_json(tmp_path / "m.json", [{"conversations": turns(i, 0)} for i in range(9)])
     run("llava", source, tmp_path / "out")
-    with pytest.raises(ValueError, match="was begun with language none and this command has pt-PT: give what"):
+    with pytest.raises(UserError, match="was begun with language none and this command has pt-PT: give what"):
         run("llava", source, tmp_path / "out", language="pt-PT")
     write_json(source, [{"conversations": turns(i, 0)} for i in range(8)])
-    with pytest.raises(ValueError, match=r"was begun with files .*m.json \([\d,]+ bytes\) and this command has"):
+    with pytest.raises(UserError, match=r"was begun with files .*m.json \([\d,]+ bytes\) and this command has"):
         run("llava", source, tmp_path / "out")
-    with pytest.raises(ValueError, match="holds something else than an import"):
+    with pytest.raises(UserError, match="holds something else than an import"):
         run("llava", source, tmp_path)
-    with pytest.raises(ValueError, match="is named twice"):
+    with pytest.raises(UserError, match="is named twice"):
         import_sources([source, source], tmp_path / "b", ImportSettings("llava", "s"))
     folder = ImportFolder(tmp_path / "c", {}, 1)
-    with pytest.raises(ValueError, match="another import is writing to"):
+    with pytest.raises(UserError, match="another import is writing to"):
         ImportFolder(tmp_path / "c", {}, 1)
     folder.close()
     ImportFolder(tmp_path / "c", {}, 1).close()

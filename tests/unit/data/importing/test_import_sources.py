@@ -18,6 +18,7 @@ from nemo_amalia.data.loading.energon_stream import build_loader
 from nemo_amalia.data.shards.check import check_folder
 from nemo_amalia.data.shards.manifest import manifest
 from nemo_amalia.data.shards.write import write_shards
+from nemo_amalia.utils.errors import UserError
 
 
 def records(folder):
@@ -109,17 +110,17 @@ def test_too_many_bad_records_stop_the_import_until_they_are_allowed(tmp_path):
     rows = [{"conversations": turns(i, 0)} for i in range(10)] + [{"conversations": turns(10, 1)}]
     source = write_json(tmp_path / "m.json", rows)
     with pytest.raises(
-        ValueError, match=r"1 of 11 records are bad \(placeholders 1\), more than --max-bad 0.01"
+        UserError, match=r"1 of 11 records are bad \(placeholders 1\), more than --max-bad 0.01"
     ) as info:
         run("llava", source, tmp_path / "out")
     assert "\n" not in str(info.value)
-    with pytest.raises(ValueError, match="has not ended: run the same `amalia data import` again"):
+    with pytest.raises(UserError, match="has not ended: run the same `amalia data import` again"):
         check_folder(tmp_path / "out")
     assert run("llava", source, tmp_path / "out", max_bad=0.1)["out"] == 10
     assert check_folder(tmp_path / "out")
-    with pytest.raises(ValueError, match=r"record 10 of .*m.json has 1 <image> placeholders and 0 pictures"):
+    with pytest.raises(UserError, match=r"record 10 of .*m.json has 1 <image> placeholders and 0 pictures"):
         run("llava", source, tmp_path / "b", on_bad="fail")
-    with pytest.raises(ValueError, match="no sample came out of 1 records .placeholders 1"):
+    with pytest.raises(UserError, match="no sample came out of 1 records .placeholders 1"):
         run("llava", write_json(tmp_path / "n.json", rows[-1:]), tmp_path / "c", max_bad=1)
 
 
@@ -131,14 +132,14 @@ def test_a_limit_counts_records_read(tmp_path):
 def test_a_missing_picture_is_named_with_the_whole_folder_and_the_option(tmp_path, monkeypatch):
     write_json(tmp_path / "m.json", [{"conversations": turns(0, 1), "image": "a/falta.jpg"}])
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"missing_image 1.*--images names the folder"):
+    with pytest.raises(UserError, match=r"missing_image 1.*--images names the folder"):
         run("llava", Path("m.json"), tmp_path / "out")
     dropped = json.loads((tmp_path / "out" / "dropped.jsonl").read_text())
     assert f"names a/falta.jpg, which is not in {tmp_path} (No such file" in dropped["message"]
     assert "give --images" in dropped["message"]
-    with pytest.raises(ValueError, match=r"missing_image 1.*--images names the folder"):
+    with pytest.raises(UserError, match=r"missing_image 1.*--images names the folder"):
         run("llava", Path("m.json"), tmp_path / "none", max_bad=1)
-    with pytest.raises(ValueError, match=rf"not in {tmp_path} .*give --images"):
+    with pytest.raises(UserError, match=rf"not in {tmp_path} .*give --images"):
         run("llava", Path("m.json"), tmp_path / "fail", on_bad="fail")
 
 
@@ -154,7 +155,7 @@ def test_a_missing_picture_is_named_with_the_whole_folder_and_the_option(tmp_pat
     ],
 )
 def test_settings_that_cannot_work(tmp_path, settings, fault):
-    with pytest.raises(ValueError, match=fault):
+    with pytest.raises(UserError, match=fault):
         run(settings.pop("form", "llava"), tmp_path / "s.json", tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
 

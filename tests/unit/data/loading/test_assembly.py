@@ -12,6 +12,7 @@ from nemo_amalia.data.images.tiles import TileMaker
 from nemo_amalia.data.loading.assembly import PackAssembler
 from nemo_amalia.data.loading.collator import Collator
 from nemo_amalia.data.samples import BadSampleError, ConversationSample, Pack
+from nemo_amalia.utils.errors import UserError
 
 
 def record(sample):
@@ -128,5 +129,5 @@ def test_a_pack_of_bad_images_gives_no_batch(encode, assemble):
 def test_bad_images_can_stop_the_run(encode, assemble):
     with pytest.raises(BadSampleError, match="image 0 of sample s-00002"):
         assemble(FaultBoard(), on_bad_image="fail")(packed(encode, bad=[2]))
-    with pytest.raises(ValueError, match="on_bad_image is 'ignore': expected one of fail, drop"):
+    with pytest.raises(UserError, match="on_bad_image is 'ignore': expected one of fail, drop"):
         assemble(FaultBoard(), on_bad_image="ignore")

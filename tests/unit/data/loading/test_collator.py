@@ -5,6 +5,7 @@ from chatml import picture
 
 from nemo_amalia.data.loading.collator import Collator
 from nemo_amalia.data.samples import PackedBatch, TokenizedSample
+from nemo_amalia.utils.errors import UserError
 
 IMAGE, PAD = 7, 0
 
@@ -99,24 +100,24 @@ def test_disagreements_are_refused_with_both_numbers(make, geometry):
     need = geometry.num_tokens(40, 20)
     images = tiles([(40, 20)], geometry)
     collate = make(seq_length=128)
-    with pytest.raises(ValueError, match=rf"sample pt/9 need {need} tokens \[{need}\] and its text has {need - 1} "):
+    with pytest.raises(UserError, match=rf"sample pt/9 need {need} tokens \[{need}\] and its text has {need - 1} "):
         collate([short], [images])
-    with pytest.raises(ValueError, match="image 0 of sample pt/9 .* gave tiles .* geometry expects"):
+    with pytest.raises(UserError, match="image 0 of sample pt/9 .* gave tiles .* geometry expects"):
         collate([good], [[images[0][:1]]])
-    with pytest.raises(ValueError, match="has 1 images and 0 were decoded"):
+    with pytest.raises(UserError, match="has 1 images and 0 were decoded"):
         collate([good], [[]])
 
 
 def test_what_does_not_fit_is_refused(make):
-    with pytest.raises(ValueError, match="needs 70 tokens and holds 64"):
+    with pytest.raises(UserError, match="needs 70 tokens and holds 64"):
         make()([sample("a", 35), sample("b", 35)], [[], []])
-    with pytest.raises(ValueError, match="2 samples, the longest of 5 tokens, do not fit into 1 rows"):
+    with pytest.raises(UserError, match="2 samples, the longest of 5 tokens, do not fit into 1 rows"):
         make(packing=False)([sample("a", 5), sample("b", 5)], [[], []])
-    with pytest.raises(ValueError, match="at least one sample"):
+    with pytest.raises(UserError, match="at least one sample"):
         make()([], [])
-    with pytest.raises(ValueError, match=r"seq_length 64 is not a multiple of 6 .*use 66"):
+    with pytest.raises(UserError, match=r"seq_length 64 is not a multiple of 6 .*use 66"):
         make(segment_multiple=6)
-    with pytest.raises(ValueError, match="micro_batch_size is 2 with packing"):
+    with pytest.raises(UserError, match="micro_batch_size is 2 with packing"):
         make(micro_batch_size=2)
 
 
@@ -126,5 +127,5 @@ def test_to_dict_and_back(make):
     assert PackedBatch.from_dict(values).tokens is batch.tokens
     assert batch.map_tensors(lambda t: t.double()).tokens.dtype == torch.float64
     del values["keys"]
-    with pytest.raises(ValueError, match=r"missing: \['keys'\]"):
+    with pytest.raises(UserError, match=r"missing: \['keys'\]"):
         PackedBatch.from_dict(values)

@@ -14,6 +14,7 @@ from nemo_amalia.data.packing.command import make_index
 from nemo_amalia.data.packing.index import read_index
 from nemo_amalia.data.samples import BadSampleError
 from nemo_amalia.data.shards.write import write_shards
+from nemo_amalia.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -123,25 +124,25 @@ def test_packs_decoded_in_the_training_process_are_the_same(load):
 
 def test_states_of_something_else_are_refused(load, folder, assets, tmp_path):
     state = load().state()
-    with pytest.raises(ValueError, match="seed was 0 and is 5"):
+    with pytest.raises(UserError, match="seed was 0 and is 5"):
         load(seed=5).restore(state)
     make_index(folder, assets, tmp_path / "other", seq_length=CAPACITY, window=48)
-    with pytest.raises(ValueError, match="index was '[0-9a-f]{16}' and is"):
+    with pytest.raises(UserError, match="index was '[0-9a-f]{16}' and is"):
         load(index=tmp_path / "other").restore(state)
-    with pytest.raises(ValueError, match="was not saved by a stream with an index"):
+    with pytest.raises(UserError, match="was not saved by a stream with an index"):
         load().restore(load(build=build_loader).state())
-    with pytest.raises(ValueError, match="no data state of version 1"):
+    with pytest.raises(UserError, match="no data state of version 1"):
         load(build=build_loader).restore(state)
     loader = load()
     next(loader)
-    with pytest.raises(ValueError, match="has already given batches"):
+    with pytest.raises(UserError, match="has already given batches"):
         loader.restore(state)
 
 
 def test_settings_that_the_index_is_not_of_are_refused(load):
-    with pytest.raises(ValueError, match="are not this run's: seq_length was 512 and is 256; tiling was True"):
+    with pytest.raises(UserError, match="are not this run's: seq_length was 512 and is 256; tiling was True"):
         load(seq_length=256, tiling=False)
-    with pytest.raises(ValueError, match="is for training with packing"):
+    with pytest.raises(UserError, match="is for training with packing"):
         load(packing=False)
 
 

@@ -13,6 +13,7 @@ from nemo_amalia.data.loading.energon_stream import build_loader
 from nemo_amalia.data.samples import BadSampleError
 from nemo_amalia.data.shards.metadataset import write_blend
 from nemo_amalia.data.shards.write import write_shards
+from nemo_amalia.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def state(folder, tmp_path_factory, chat, geometry):
     ],
 )
 def test_a_state_of_another_layout_is_refused(load, state, changes, text):
-    with pytest.raises(ValueError, match=text) as info:
+    with pytest.raises(UserError, match=text) as info:
         load(**({"num_workers": 2} | changes)).restore(state)
     assert "\n" not in str(info.value) and "data.start_anew_at=" in str(info.value)
     load(num_workers=2).restore(state)  # and what did not change is no reason
@@ -146,7 +147,7 @@ def test_a_state_of_another_layout_is_refused(load, state, changes, text):
 
 def test_a_state_of_other_data_is_refused(load, state, folder, tmp_path):
     other = write_shards((conversation(i, images=i % 3, words=1 + i % 7) for i in range(48)), tmp_path / "o", 16).folder
-    with pytest.raises(ValueError, match="data was '[-0-9a-f]{36}' and is '[-0-9a-f]{36}'"):
+    with pytest.raises(UserError, match="data was '[-0-9a-f]{36}' and is '[-0-9a-f]{36}'"):
         load(other, num_workers=2).restore(state)
     load(shutil.copytree(folder, tmp_path / "moved"), num_workers=2).restore(state)  # the same index, elsewhere
 
@@ -157,7 +158,7 @@ def test_a_mix_whose_folder_was_prepared_again_is_refused(load, folder, tmp_path
     state = load(mix).state()
     load(mix).restore(state)
     (own / ".nv-meta" / "index.uuid").write_text("another")
-    with pytest.raises(ValueError, match=r"data was '.*\.\.\. \([0-9a-f]{8}\) and is ") as info:
+    with pytest.raises(UserError, match=r"data was '.*\.\.\. \([0-9a-f]{8}\) and is ") as info:
         load(mix).restore(state)
     assert len(str(info.value)) < 500 and "\n" not in str(info.value)
 
@@ -166,23 +167,23 @@ def test_a_state_with_another_quarantine_is_refused(load, state, folder, tmp_pat
     file = tmp_path / "0.jsonl"
     with open(file, "w") as out:
         write_faults(out, [Fault("shard-000000.tar/s-00001", "image", "", str(folder), "shard-000000.tar")])
-    with pytest.raises(ValueError, match="quarantine was None and is '[0-9a-f]{16}'"):
+    with pytest.raises(UserError, match="quarantine was None and is '[0-9a-f]{16}'"):
         load(num_workers=2, quarantine=str(file)).restore(state)
 
 
 def test_a_state_is_restored_before_the_first_batch_or_not_at_all(load):
     loader = load()
     next(loader)
-    with pytest.raises(ValueError, match="has already given batches"):
+    with pytest.raises(UserError, match="has already given batches"):
         loader.restore(loader.state())
-    with pytest.raises(ValueError, match="no data state of version"):
+    with pytest.raises(UserError, match="no data state of version"):
         load().restore({"version": 0})
 
 
 def test_impossible_settings_are_refused(load):
-    with pytest.raises(ValueError, match="dp_rank is 2 of dp_size 2"):
+    with pytest.raises(UserError, match="dp_rank is 2 of dp_size 2"):
         load(dp_rank=2, dp_size=2)
-    with pytest.raises(ValueError, match="on_bad_sample is 'skip'"):
+    with pytest.raises(UserError, match="on_bad_sample is 'skip'"):
         load(on_bad_sample="skip")
-    with pytest.raises(ValueError, match="micro_batch_size is 4 with packing"):
+    with pytest.raises(UserError, match="micro_batch_size is 4 with packing"):
         load(micro_batch_size=4)

@@ -16,6 +16,7 @@ from nemo_amalia.data.encoding.encoders import ConversationEncoder
 from nemo_amalia.data.faults.board import FaultBoard
 from nemo_amalia.data.loading.workers import WorkerLostError, in_one_line
 from nemo_amalia.data.shards.write import write_shards
+from nemo_amalia.utils.errors import UserError
 
 VICTIM = "s-00029"  # of the second worker: it reads the second half
 
@@ -114,7 +115,7 @@ def test_nobody_is_lost_where_nobody_is(load):
     alone = load(num_workers=0)
     next(alone)
     assert alone.lost_worker() is None
-    with pytest.raises(ValueError, match="worker_timeout is 0: expected seconds, more than 0"):
+    with pytest.raises(UserError, match="worker_timeout is 0: expected seconds, more than 0"):
         load(worker_timeout=0)
 
 

@@ -16,6 +16,7 @@ from nemo_amalia.data.mix.file import Source, mix_path, read_mix
 from nemo_amalia.data.mix.plan import Row, plan, shares
 from nemo_amalia.data.shards.totals import FILE
 from nemo_amalia.data.shards.write import write_shards
+from nemo_amalia.utils.errors import UserError
 
 STAGES = ("alignment", "sft", "dpo")
 #: folder -> (samples, images a sample, words an answer): what the tests write
@@ -125,12 +126,12 @@ def test_shares_of_the_paper_do_not_ask_what_is_there(mix, weights):
 def test_limits_are_kept(mix):
     rows = rows_of(mix, SIZE)
     limited = replace(mix, sources=[replace(mix.sources[0], repeat=3.0, max_repeat=2.5), *mix.sources[1:]])
-    with pytest.raises(ValueError, match=rf"samples of {mix.sources[0].name} 3 times \(max_repeat 2.5\): lower repeat"):
+    with pytest.raises(UserError, match=rf"samples of {mix.sources[0].name} 3 times \(max_repeat 2.5\): lower repeat"):
         plan(limited, rows_of(limited, SIZE))
     assert plan(replace(mix, max_repeat=1.0), rows)  # exactly the limit is allowed
-    with pytest.raises(ValueError, match="4 times .* and 1 more: lower repeat or passes"):
+    with pytest.raises(UserError, match="4 times .* and 1 more: lower repeat or passes"):
         plan(replace(mix, max_repeat=1.0), rows, passes=4)
-    with pytest.raises(ValueError, match="passes is 0"):
+    with pytest.raises(UserError, match="passes is 0"):
         plan(mix, rows, passes=0)
 
 
@@ -138,7 +139,7 @@ def test_tokens_that_nobody_counted(mix):
     rows = rows_of(mix, SIZE)
     rows[2] = replace(rows[2], text_tokens=None)
     assert all(share is None for _, share in shares(plan(mix, rows)).values())
-    with pytest.raises(ValueError, match=rf"{rows[2].source.name} \(1 of 4 sources\) have none: add scan=true"):
+    with pytest.raises(UserError, match=rf"{rows[2].source.name} \(1 of 4 sources\) have none: add scan=true"):
         plan(replace(mix, weights="tokens"), rows)
 
 
@@ -306,10 +307,10 @@ def broken_source(**changes):
     ],
 )
 def test_mix_files_that_cannot_work(mix_file, changes, said):
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(UserError, match=said):
         read_mix(mix_file(**changes))
     content = mix_file.content["sources"]
-    with pytest.raises(ValueError, match="is there twice"):
+    with pytest.raises(UserError, match="is there twice"):
         read_mix(mix_file(sources=[*content, content[0]]))
 
 

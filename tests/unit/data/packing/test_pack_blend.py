@@ -25,6 +25,7 @@ from nemo_amalia.data.packing.windows import WindowPacker
 from nemo_amalia.data.samples import BadSampleError
 from nemo_amalia.data.shards.metadataset import read_sources, write_blend, write_epochized
 from nemo_amalia.data.shards.write import write_shards
+from nemo_amalia.utils.errors import UserError
 
 #: source -> (samples, repetitions)
 MIX = {"ant": (30, 1), "bee": (17, 2.5), "cat": (23, 0.3)}
@@ -204,23 +205,23 @@ def test_another_mix_is_refused_by_folder(load, root, tmp_path):
     here = shutil.copytree(root, tmp_path / "here")
     load(here / "mix.yaml")  # elsewhere, the same
     (here / "bee" / ".nv-meta" / "index.uuid").write_text("another")
-    with pytest.raises(ValueError, match=r"the shards of .*/here/bee were [-0-9a-f]{36} and are another\.") as caught:
+    with pytest.raises(UserError, match=r"the shards of .*/here/bee were [-0-9a-f]{36} and are another\.") as caught:
         load(here / "mix.yaml")
     assert "\n" not in str(caught.value) and "ant" not in str(caught.value)
     entries = [{"path": f"{root}/{name}", "repetitions": repeat} for name, (_, repeat) in MIX.items()]
     changed = write_mix(tmp_path, [entries[0] | {"repetitions": 2}, *entries[1:]])
-    with pytest.raises(ValueError, match="repetitions of .*/ant was 1 and is 2"):
+    with pytest.raises(UserError, match="repetitions of .*/ant was 1 and is 2"):
         load(changed)
-    with pytest.raises(ValueError, match=r"the data was a mix of 3 sources, mix.yaml, and .* is a mix of 2 sources"):
+    with pytest.raises(UserError, match=r"the data was a mix of 3 sources, mix.yaml, and .* is a mix of 2 sources"):
         load(write_mix(tmp_path, entries[:2]))
-    with pytest.raises(ValueError, match=r"was a mix of 3 sources, mix.yaml, and .*/ant is one folder"):
+    with pytest.raises(UserError, match=r"was a mix of 3 sources, mix.yaml, and .*/ant is one folder"):
         load(root / "ant")
     assert data_identity(write_mix(tmp_path, entries)) == read_head(root / "mix.packs")["data"]["identity"]
 
 
 def test_an_index_of_a_folder_is_not_of_a_mix(load, root, assets, tmp_path):
     make_index(root / "ant", assets, tmp_path / "ant.packs", seq_length=CAPACITY)
-    with pytest.raises(ValueError, match="the data was one folder, ant, and .*/mix.yaml is a mix of 3 sources"):
+    with pytest.raises(UserError, match="the data was one folder, ant, and .*/mix.yaml is a mix of 3 sources"):
         load(index=tmp_path / "ant.packs")
 
 
@@ -248,7 +249,7 @@ def test_mixes_that_have_no_epoch_are_refused_in_one_line(root, assets, tmp_path
     for name in ("ant", "bee"):
         os.symlink(root / name, tmp_path / name)
     (tmp_path / "bad.yaml").write_text(json.dumps({"splits": {"train": train}}))
-    with pytest.raises(ValueError, match=text) as caught:
+    with pytest.raises(UserError, match=text) as caught:
         read_sources(tmp_path / "bad.yaml")
     assert "\n" not in str(caught.value)
     words = ["data", "pack", f"{tmp_path}/bad.yaml", "--assets", str(assets), "--out", f"{tmp_path}/i"]
@@ -327,7 +328,7 @@ def test_a_sample_that_cannot_be_read_any_more_follows_the_policy(
     assert loader.faults.by_shard() == {(str(tmp_path / "bee"), "shard-000000.tar"): 2}
     again = load(mix, tmp_path / "i", quarantine=listed(tmp_path, *loader.faults.log()), repeat=False)  # "fail"
     assert sum(len(b.keys) for b in again) == 18 and again.faults.dropped() == {"quarantined": 2}
-    with pytest.raises(ValueError, match="on_bad_sample is 'skip'"):
+    with pytest.raises(UserError, match="on_bad_sample is 'skip'"):
         load(on_bad_sample="skip")
 
 
@@ -343,5 +344,5 @@ def test_a_shard_that_is_gone_is_dropped_sample_by_sample(load, tmp_path, assets
 
 def test_a_weighted_blend_of_one_folder_still_has_no_epoch(root, assets, tmp_path):
     blend = write_blend([(root / "ant", 1)], tmp_path / "b.yaml")
-    with pytest.raises(ValueError, match=r"Write repetitions with `amalia data mix .*out=.*b-epochized.yaml`"):
+    with pytest.raises(UserError, match=r"Write repetitions with `amalia data mix .*out=.*b-epochized.yaml`"):
         make_index(blend, assets, tmp_path / "i", seq_length=CAPACITY)

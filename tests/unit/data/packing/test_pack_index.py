@@ -21,6 +21,7 @@ from nemo_amalia.data.packing.index import epoch_order, read_head, read_index, r
 from nemo_amalia.data.shards.metadataset import write_blend
 from nemo_amalia.data.shards.read import BLOCK, read_record
 from nemo_amalia.data.shards.write import write_shards
+from nemo_amalia.utils.errors import UserError
 
 CAPACITY = 512
 
@@ -163,7 +164,7 @@ def test_an_index_of_something_else_is_refused(index, folder, chat, geometry, to
     values = {"geometry": geometry, "seq_length": CAPACITY, "segment_multiple": 1, "tiling": True} | change
     function = values.pop("tokenizer", None)
     settings = settings_of(ChatFormat(function(tokenizer)) if function else chat, **values)
-    with pytest.raises(ValueError, match=f"are not this run's: {text}") as caught:
+    with pytest.raises(UserError, match=f"are not this run's: {text}") as caught:
         refuse_other(index, read_head(index), settings, folder)
     assert "\n" not in str(caught.value) and ";" not in str(caught.value)  # one difference, named once
 
@@ -172,10 +173,10 @@ def test_other_shards_are_refused(index, folder, chat, geometry, tmp_path):
     settings = settings_of(chat, geometry, CAPACITY, 1, True)
     refuse_other(index, read_head(index), settings, folder)
     other = write_shards((conversation(i) for i in range(4)), tmp_path / "other").folder
-    with pytest.raises(ValueError, match="the shards were .* and those of .*/other are"):
+    with pytest.raises(UserError, match="the shards were .* and those of .*/other are"):
         refuse_other(index, read_head(index), settings, other)
     blend = write_blend([(folder, 1)], tmp_path / "mix.yaml")
-    with pytest.raises(ValueError, match="mixes several folders"):
+    with pytest.raises(UserError, match="mixes several folders"):
         refuse_other(index, read_head(index), settings, blend)
 
 
@@ -212,7 +213,7 @@ def test_what_cannot_be_packed_leaves_nothing(folder, assets, tmp_path, changes,
         if name in changes:
             changes = changes | {name: tmp_path / changes[name]}
     values = {"source": folder, "assets": assets, "out": tmp_path / "index", "seq_length": CAPACITY} | changes
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(UserError, match=text):
         make_index(**values)
     assert list(tmp_path.iterdir()) == []
 
@@ -221,20 +222,20 @@ def test_a_shard_that_is_not_what_its_index_says(tmp_path, assets):
     broken = write_shards((conversation(i, images=0) for i in range(4)), tmp_path / "d", 2).folder
     shard = broken / "shard-000001.tar"
     shard.write_bytes(shard.read_bytes()[:1024])
-    with pytest.raises(ValueError, match="does not fit shard-000001.tar of 1,024 bytes: index its folder again"):
+    with pytest.raises(UserError, match="does not fit shard-000001.tar of 1,024 bytes: index its folder again"):
         make_index(broken, assets, tmp_path / "i", seq_length=CAPACITY)
     shard.write_bytes(b"x" * 20_000)
-    with pytest.raises(ValueError, match="shard-000001.tar holds no sample at byte 0"):
+    with pytest.raises(UserError, match="shard-000001.tar holds no sample at byte 0"):
         make_index(broken, assets, tmp_path / "i", seq_length=CAPACITY, workers=2)
 
 
 def test_files_that_are_no_index(tmp_path, index):
-    with pytest.raises(ValueError, match="is no index of packs"):
+    with pytest.raises(UserError, match="is no index of packs"):
         read_head(tmp_path / "none")
     (tmp_path / "torn").write_bytes(index.read_bytes()[:500])
-    with pytest.raises(ValueError, match="is no index of packs"):
+    with pytest.raises(UserError, match="is no index of packs"):
         read_index(tmp_path / "torn")
     with zipfile.ZipFile(tmp_path / "later", "w") as file:
         file.writestr("head.json", json.dumps({"format": "amalia pack index 2"}))
-    with pytest.raises(ValueError, match="is 'amalia pack index 2', expected"):
+    with pytest.raises(UserError, match="is 'amalia pack index 2', expected"):
         read_head(tmp_path / "later")

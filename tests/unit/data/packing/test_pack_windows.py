@@ -6,6 +6,7 @@ import time
 import pytest
 
 from nemo_amalia.data.packing.windows import WindowPacker
+from nemo_amalia.utils.errors import UserError
 
 
 def papers_lengths(number):
@@ -68,5 +69,5 @@ def test_samples_of_a_pack_lie_near_each_other():
 
 
 def test_an_empty_window_is_refused():
-    with pytest.raises(ValueError, match="a window of 0 samples packs nothing"):
+    with pytest.raises(UserError, match="a window of 0 samples packs nothing"):
         WindowPacker(100, window=0)

@@ -4,6 +4,7 @@ import pytest
 
 from nemo_amalia.config import schema
 from nemo_amalia.data.packing.algorithms import ALGORITHMS, balanced, best_fit_decreasing, fill, padded_length, shuffled
+from nemo_amalia.utils.errors import UserError
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -55,7 +56,7 @@ def test_balanced_packs_hold_every_length():
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("length", [0, 9])
 def test_lengths_that_fit_no_pack_are_named(length, algorithm):
-    with pytest.raises(ValueError, match=f"item 1 has length {length} and a pack holds 1 to 8"):
+    with pytest.raises(UserError, match=f"item 1 has length {length} and a pack holds 1 to 8"):
         ALGORITHMS[algorithm]([3, length], 8)
 
 

@@ -7,6 +7,7 @@ from chatml import conversation
 from nemo_amalia.data.shards.check import check_folder
 from nemo_amalia.data.shards.metadataset import write_blend
 from nemo_amalia.data.shards.write import image_suffix, write_shards
+from nemo_amalia.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +43,10 @@ def broken():
 @pytest.mark.parametrize(
     ("samples", "error", "text"),
     [
-        ([], ValueError, "there are no samples to write"),
-        ([conversation(0), conversation(0)], ValueError, "key 's-00000' .* is repeated"),
-        ([conversation(0) | {"key": "a.b"}], ValueError, "may hold only letters"),
-        ([conversation(0) | {"images": [b"x"]}], ValueError, "are no image"),
+        ([], UserError, "there are no samples to write"),
+        ([conversation(0), conversation(0)], UserError, "key 's-00000' .* is repeated"),
+        ([conversation(0) | {"key": "a.b"}], UserError, "may hold only letters"),
+        ([conversation(0) | {"images": [b"x"]}], UserError, "are no image"),
         (broken(), RuntimeError, "disco cheio"),
     ],
 )
@@ -56,38 +57,38 @@ def test_a_failed_write_leaves_nothing(samples, error, text, tmp_path):
 
 
 def test_folders_that_cannot_be_written(tmp_path, written):
-    with pytest.raises(ValueError, match="exists and is not empty"):
+    with pytest.raises(UserError, match="exists and is not empty"):
         write_shards([conversation(0)], written.folder)
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be written"):
         write_shards([conversation(0)], tmp_path / "file" / "out")
 
 
 def test_folders_that_cannot_be_read(tmp_path, written):
-    with pytest.raises(ValueError, match="does not exist"):
+    with pytest.raises(UserError, match="does not exist"):
         check_folder(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="holds no .tar shard"):
+    with pytest.raises(UserError, match="holds no .tar shard"):
         check_folder(tmp_path)
     (tmp_path / "a.tar").touch()
-    with pytest.raises(ValueError, match=f"no index: run `energon prepare {tmp_path} --non-interactive"):
+    with pytest.raises(UserError, match=f"no index: run `energon prepare {tmp_path} --non-interactive"):
         check_folder(tmp_path)
-    with pytest.raises(ValueError, match="is a file: expected"):
+    with pytest.raises(UserError, match="is a file: expected"):
         check_folder(tmp_path / "a.tar")
 
 
 def test_a_missing_shard_is_named(tmp_path):
     folder = write_shards((conversation(i, images=0) for i in range(4)), tmp_path / "d", 2).folder
     (folder / "shard-000001.tar").unlink()
-    with pytest.raises(ValueError, match="lacks 1 of its 2 shards .shard-000001.tar first"):
+    with pytest.raises(UserError, match="lacks 1 of its 2 shards .shard-000001.tar first"):
         check_folder(folder)
 
 
 def test_blends_that_cannot_work(tmp_path, written):
-    with pytest.raises(ValueError, match="weights must be positive"):
+    with pytest.raises(UserError, match="weights must be positive"):
         write_blend([(written.folder, 0)], tmp_path / "b.yaml")
-    with pytest.raises(ValueError, match="names no folder"):
+    with pytest.raises(UserError, match="names no folder"):
         write_blend([], tmp_path / "b.yaml")
-    with pytest.raises(ValueError, match="does not exist"):
+    with pytest.raises(UserError, match="does not exist"):
         write_blend([(tmp_path / "x", 1)], tmp_path / "b.yaml")
 
 

@@ -13,6 +13,7 @@ from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 from nemo_amalia.data.shards.check import PREPARE
 from nemo_amalia.data.shards.totals import FILE, MAX_SIZES, ImageSizes, Totals, read_totals, scan, shard_counts
 from nemo_amalia.data.shards.write import write_shards
+from nemo_amalia.utils.errors import UserError
 
 PAPER = ImageGeometry(384, 16, grids_up_to(12, 384))
 
@@ -78,11 +79,11 @@ def test_stale_broken_and_foreign_files(tmp_path, folder):
         (copy / FILE).write_text(text)
         assert read_totals(copy) is None
     (copy / FILE).write_text("{")
-    with pytest.raises(ValueError, match="cannot be read .*: remove it and add scan=true"):
+    with pytest.raises(UserError, match="cannot be read .*: remove it and add scan=true"):
         read_totals(copy)
-    with pytest.raises(ValueError, match="cannot be read .*: make this data set again"):
+    with pytest.raises(UserError, match="cannot be read .*: make this data set again"):
         scan(copy)  # an index, and no shard
-    with pytest.raises(ValueError, match="has no readable index"):
+    with pytest.raises(UserError, match="has no readable index"):
         shard_counts(tmp_path)
 
 

@@ -20,6 +20,7 @@ from data_prep.engine.steps import Run
 from data_prep.pipelines.pt_simple_code_outputs.formats import ask, choose_format
 from data_prep.pipelines.pt_simple_code_outputs.snippets import check_snippet, check_variety, prose_of, topics
 from data_prep.pipelines.sepic.trace import fault_of, recorded, think
+from nemo_amalia.utils.errors import UserError
 
 pytestmark = needs_sandbox
 CODE = [PIPELINES / name / "questions.yaml" for name in ("sepic", "pt_outputs_to_code", "simple_code_ocr")]
@@ -61,7 +62,7 @@ def test_an_output_is_an_answer_or_has_a_reason(executor, code, expected):
 
 
 def test_unknown_limits_are_refused():
-    with pytest.raises(ValueError, match="'seconds'.*unknown.*cpu_seconds"):
+    with pytest.raises(UserError, match="'seconds'.*unknown.*cpu_seconds"):
         Executor(1, {"seconds": 1}, Bounds(1, 1, 1))
 
 
@@ -132,10 +133,10 @@ def test_words_are_there_in_both_languages(file):
 def test_words_that_differ_are_refused(tmp_path):
     file = tmp_path / "q.yaml"
     file.write_text("a: {pt-PT: ['{x}'], en: ['{y}']}")
-    with pytest.raises(ValueError, match="take different values"):
+    with pytest.raises(UserError, match="take different values"):
         wording.Wording(file)
     file.write_text("a: {pt-PT: ['{x}']}")
-    with pytest.raises(ValueError, match=r"templates in \['pt-PT'\]"):
+    with pytest.raises(UserError, match=r"templates in \['pt-PT'\]"):
         wording.Wording(file)
 
 
@@ -235,7 +236,7 @@ def test_formats_are_drawn_by_share():
         choose_format({}, Run(0, "f", str(n)), shares={"yes_no": 0.2, "direct": 0.8})["format"] for n in range(1000)
     )
     assert set(drawn) == {"yes_no", "direct"} and 150 < drawn["yes_no"] < 250
-    with pytest.raises(ValueError, match="'essay' is unknown"):
+    with pytest.raises(UserError, match="'essay' is unknown"):
         choose_format({}, Run(0, "f", "a"), shares={"essay": 1})
 
 

@@ -10,6 +10,7 @@ from data_prep.code.functions import codesearchnet, read_functions, standard_lib
 from data_prep.code.invocations import check_invocation, invocation_fault
 from data_prep.code.mutations import mutants
 from data_prep.engine import Drop
+from nemo_amalia.utils.errors import UserError
 
 
 def reason(step, sample, **values) -> str | None:
@@ -38,12 +39,12 @@ def test_codesearchnet_is_read(tmp_path):
 )
 def test_a_file_of_another_kind_is_refused(tmp_path, content, message):
     (tmp_path / "a.jsonl").write_text(content)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         list(codesearchnet([tmp_path / "a.jsonl"]))
-    with pytest.raises(ValueError, match="no file"):
+    with pytest.raises(UserError, match="no file"):
         list(codesearchnet([tmp_path / "b.jsonl"]))
     (tmp_path / "l.tsv").write_text("a/b MIT\n")
-    with pytest.raises(ValueError, match="expected `owner/name<tab>SPDX identifier`"):
+    with pytest.raises(UserError, match="expected `owner/name<tab>SPDX identifier`"):
         list(codesearchnet([], tmp_path / "l.tsv"))
 
 
@@ -176,5 +177,5 @@ def test_mutants_change_one_token_and_nothing_else():
         changed = [(a, b) for a, b in zip(code.split("\n"), mutant.split("\n"), strict=True) if a != b]
         assert len(changed) == 1 and "# 1 + 1" in mutant and "'a + 1'" in mutant
     assert found == list(mutants(code, random.Random(0))) != list(mutants(code, random.Random(1)))
-    with pytest.raises(ValueError, match="does not tokenise"):
+    with pytest.raises(UserError, match="does not tokenise"):
         list(mutants("def f(:\n  '''", random.Random(0)))

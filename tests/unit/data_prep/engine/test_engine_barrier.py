@@ -8,6 +8,7 @@ from engine_runs import make, settings, source, turns
 from data_prep.engine import Barrier
 from data_prep.engine.folder import RunFolder
 from data_prep.engine.steps import stages_of
+from nemo_amalia.utils.errors import UserError
 
 
 def backwards(samples, run):
@@ -51,5 +52,5 @@ def test_several_become_one(tmp_path):
 
 @pytest.mark.parametrize("choice", [[], [[]], [-1], [9]])
 def test_choices_that_are_none(tmp_path, choice):
-    with pytest.raises(ValueError, match="barrier <lambda> chose .* of 3 samples: expected positions"):
+    with pytest.raises(UserError, match="barrier <lambda> chose .* of 3 samples: expected positions"):
         make(settings(tmp_path), [source(3), Barrier(lambda samples, run: choice), turns])

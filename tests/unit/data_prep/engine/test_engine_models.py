@@ -10,6 +10,7 @@ from data_prep.engine.flow import StepError
 from data_prep.engine.folder import RunFolder
 from data_prep.engine.model_access import ModelError
 from data_prep.engine.outputs import provenance_of
+from nemo_amalia.utils.errors import UserError
 
 
 @dataclass
@@ -111,7 +112,7 @@ def test_an_answer_that_never_fits_is_dropped_at_once(tmp_path):
 def test_a_server_that_is_down_ends_the_run_and_drops_nothing(tmp_path):
     conf, parts = settings(tmp_path), [source(8), ask, turns]
     with pytest.raises(
-        ValueError, match="models gave up on 2 records of one chunk, .*: no answer to .*look at the serv"
+        UserError, match="models gave up on 2 records of one chunk, .*: no answer to .*look at the serv"
     ):
         make(conf, parts, Echo({number: 9 for number in range(1, 8)}))
     (ledger,), _ = make(conf, parts, Echo())
@@ -126,5 +127,5 @@ def test_models_that_were_left_out_are_named_and_the_mended_command_goes_on(tmp_
     named = settings(tmp_path, models={"roles": {"writer": {"model": "gemma", "version": "3f2a"}}})
     assert RunFolder(named).begin(named, "c0ffee")["settings"]["models.roles.writer.model"] == "gemma"
     other = settings(tmp_path, models={"roles": {"writer": {"model": "qwen", "version": "3f2a"}}})
-    with pytest.raises(ValueError, match=r"models.roles.writer.model=gemma, and now it is qwen"):
+    with pytest.raises(UserError, match=r"models.roles.writer.model=gemma, and now it is qwen"):
         RunFolder(other).begin(other, "c0ffee")

@@ -10,13 +10,14 @@ from data_prep.engine.folder import RunFolder, write_json
 from data_prep.engine.journal import Journal
 from data_prep.engine.ledger import Ledger
 from data_prep.engine.steps import stages_of
+from nemo_amalia.utils.errors import UserError
 
 
 def test_other_settings_are_refused(tmp_path):
     conf = settings(tmp_path)
     RunFolder(conf).begin(conf, "one")
     RunFolder(conf).begin(settings(tmp_path, concurrency=9), "two")  # changes no sample
-    with pytest.raises(ValueError, match="is of a run with seed=1, and now it is 2: choose another run_dir"):
+    with pytest.raises(UserError, match="is of a run with seed=1, and now it is 2: choose another run_dir"):
         RunFolder(conf).begin(settings(tmp_path, seed=2), "one")
 
 
@@ -28,19 +29,19 @@ def test_a_server_may_move_and_a_model_may_not(tmp_path):
     conf = with_models("http://a/v1", "gemma")
     RunFolder(conf).begin(conf, "one")
     RunFolder(conf).begin(with_models("http://b/v1", "gemma"), "one")
-    with pytest.raises(ValueError, match="models.roles.judge.model=gemma, and now it is qwen"):
+    with pytest.raises(UserError, match="models.roles.judge.model=gemma, and now it is qwen"):
         RunFolder(conf).begin(with_models("http://b/v1", "qwen"), "one")
 
 
 def test_a_source_that_changed_is_noticed(tmp_path):
     conf = settings(tmp_path)
     make(conf, [source(8), turns], tasks=2, only=[0], finish=False)
-    with pytest.raises(ValueError, match="the source gives other records than when the run began .chunk 1."):
+    with pytest.raises(UserError, match="the source gives other records than when the run began .chunk 1."):
         make(conf, [source(8, more=1), turns], tasks=2, only=[1], finish=False)
 
 
 def test_two_processes_do_not_share_a_chunk(tmp_path):
-    with Journal(tmp_path / "c.sqlite"), pytest.raises(ValueError, match="in use by another process"):
+    with Journal(tmp_path / "c.sqlite"), pytest.raises(UserError, match="in use by another process"):
         Journal(tmp_path / "c.sqlite", wait_seconds=0.1)
 
 
@@ -102,7 +103,7 @@ def test_every_loss_is_an_error_at_the_end(tmp_path, harm, text):
     conf, parts = settings(tmp_path), [source(10), turns]
     make(conf, parts)
     harm(RunFolder(conf).stage(stages_of(parts)[0]))
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(UserError, match=text):
         make(conf, parts, only=[])
 
 
@@ -111,8 +112,8 @@ def test_ledgers_name_what_does_not_add_up():
     ledger.records, ledger.samples = 3, 2
     ledger.steps[0].into = ledger.steps[0].out = 3
     ledger.steps[1].into, ledger.steps[1].out = 2, 2
-    with pytest.raises(ValueError, match="stage s do not add up: 3 came out of a and 2 went into b"):
+    with pytest.raises(UserError, match="stage s do not add up: 3 came out of a and 2 went into b"):
         ledger.check("s", 3)
     ledger.steps[1].into, ledger.steps[1].out = 3, 3
-    with pytest.raises(ValueError, match="3 came out of b and 2 samples are stored"):
+    with pytest.raises(UserError, match="3 came out of b and 2 samples are stored"):
         ledger.check("s", 3)

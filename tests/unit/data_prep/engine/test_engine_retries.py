@@ -24,6 +24,7 @@ from data_prep.engine.task import Task
 from data_prep.models.ask import Models
 from data_prep.models.counters import Counters
 from data_prep.models.routes import routes_from
+from nemo_amalia.utils.errors import UserError
 
 RECORDS = 6
 
@@ -149,7 +150,7 @@ def test_a_task_on_a_node_says_which_server_it_does_not_see(tmp_path, executor):
         models={"servers": {"s": {"url": url, "retries": 0}}, "roles": roles},
     )
     for rank in (0, 1):
-        with pytest.raises(ValueError, match="models gave up"):
+        with pytest.raises(UserError, match="models gave up"):
             list(Make(0, OmegaConf.to_container(run.conf), "c0ffee").run(rank=rank, world_size=2))
     said = [line for line in status_lines(run.conf, run.stages) if "no server at" in line]
     expected = f"    2 tasks (on {socket.gethostname()}) when they began: no server at {url} yet, which answers judge"

@@ -8,6 +8,7 @@ from engine_runs import make, settings, source, turns
 from data_prep.engine import Barrier, Drop
 from data_prep.engine.flow import StepError
 from data_prep.engine.steps import stages_of
+from nemo_amalia.utils.errors import UserError
 
 
 def odd_only(sample, run):
@@ -124,21 +125,21 @@ def test_samples_must_be_what_training_reads(tmp_path):
         (bad_key, "may hold only letters"),
         (strange, "sample t-000000000 after strange: .*set.*plain JSON values and bytes"),
     ):
-        with pytest.raises(ValueError, match=text):
+        with pytest.raises(UserError, match=text):
             make(settings(tmp_path / step.__name__), [source(1), step])
 
 
 def test_records_say_where_they_are_from(tmp_path):
-    with pytest.raises(ValueError, match="record 0 of records has no licence: each record says"):
+    with pytest.raises(UserError, match="record 0 of records has no licence: each record says"):
         make(settings(tmp_path), [source(1, licence=""), turns])
-    with pytest.raises(ValueError, match="records gave no records"):
+    with pytest.raises(UserError, match="records gave no records"):
         make(settings(tmp_path / "b"), [source(0), turns])
 
 
 def test_a_list_that_is_no_pipeline():
-    with pytest.raises(ValueError, match="begins with its source"):
+    with pytest.raises(UserError, match="begins with its source"):
         stages_of([Barrier(lambda samples, run: [0])])
-    with pytest.raises(ValueError, match="7 in a pipeline is no step"):
+    with pytest.raises(UserError, match="7 in a pipeline is no step"):
         stages_of([source(1), 7])
-    with pytest.raises(ValueError, match="Drop reason 'not good' is no name"):
+    with pytest.raises(UserError, match="Drop reason 'not good' is no name"):
         Drop("not good")

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from data_prep.models.answer_cache import JOURNALS, AnswerCache, content_key
+from nemo_amalia.utils.errors import UserError
 
 WRITER = textwrap.dedent("""
     import sys
@@ -98,11 +99,11 @@ def test_many_threads_put_and_read_back_what_is_stored(tmp_path):
 
 def test_a_file_that_is_no_cache_and_a_folder_that_is_none_are_named(tmp_path):
     (tmp_path / "answers.sqlite").write_text("isto não é uma base de dados " * 50)
-    with pytest.raises(ValueError, match=r"answers.sqlite cannot be used as a cache"):
+    with pytest.raises(UserError, match=r"answers.sqlite cannot be used as a cache"):
         AnswerCache(tmp_path)
-    with pytest.raises(ValueError, match="cannot be used as a cache"):
+    with pytest.raises(UserError, match="cannot be used as a cache"):
         AnswerCache(tmp_path / "answers.sqlite" / "x")
-    with pytest.raises(ValueError, match="journal='memory'"):
+    with pytest.raises(UserError, match="journal='memory'"):
         AnswerCache(tmp_path, "memory")
 
 

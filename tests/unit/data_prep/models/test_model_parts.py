@@ -17,6 +17,7 @@ from data_prep.models.client import _retry_after
 from data_prep.models.counters import Counters
 from data_prep.models.limits import BURST_SECONDS, Bucket
 from data_prep.models.routes import Price, Route, Server, routes_from, unpinned_models
+from nemo_amalia.utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[4]
 SERVER = {"url": "http://localhost:1/v1"}
@@ -84,13 +85,13 @@ def test_the_settings_that_a_models_file_writes_out_are_the_defaults(name):
     ],
 )
 def test_a_wrong_models_file_is_refused_in_one_line(config, message):
-    with pytest.raises(ValueError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         routes_from(config)
     assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_role_is_refused_with_those_there_are():
-    with pytest.raises(ValueError, match=r"no model has the role 'poet'; roles: \['judge'\]"):
+    with pytest.raises(UserError, match=r"no model has the role 'poet'; roles: \['judge'\]"):
         routes_from({"servers": {"s": SERVER}, "roles": {"judge": ROLE}}).route("poet")
 
 
@@ -185,7 +186,7 @@ def test_what_is_not_the_answer_is_refused_with_the_reason(text, message):
 
 def test_json_among_words_is_found_and_a_wrong_schema_is_ours():
     assert json_answers.parse('Aqui está: {"a": 1}. Bom dia!', {"required": ["a"]}) == {"a": 1}
-    with pytest.raises(ValueError, match="JSON schema of a request is wrong"):
+    with pytest.raises(UserError, match="JSON schema of a request is wrong"):
         json_answers.parse("{}", {"type": "objeto"})
 
 
@@ -197,10 +198,10 @@ def test_every_prompt_renders_and_only_with_its_variables(name):
     assert prompt.version >= 1 and prompt.id == f"{name}@{prompt.hash}"
     assert all(value in text for value in values.values()), "a prompt shows every value it is given"
     assert "{{" not in text and "{%" not in text
-    with pytest.raises(ValueError, match=r"unknown: \['intruso'\]"):
+    with pytest.raises(UserError, match=r"unknown: \['intruso'\]"):
         prompt.render(**values, intruso=1)
     for variable in prompt.variables:
-        with pytest.raises(ValueError, match=f"missing: \\['{variable}'\\]"):
+        with pytest.raises(UserError, match=f"missing: \\['{variable}'\\]"):
             prompt.render(**{k: v for k, v in values.items() if k != variable})
 
 
@@ -219,9 +220,9 @@ def test_every_prompt_renders_and_only_with_its_variables(name):
 )
 def test_a_prompt_file_that_is_wrong_is_refused(tmp_path, text, message):
     (tmp_path / "p.md").write_text(text)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         prompts.load("p", tmp_path)
-    with pytest.raises(ValueError, match=r"no prompt 'q' .*; there are \['p'\]"):
+    with pytest.raises(UserError, match=r"no prompt 'q' .*; there are \['p'\]"):
         prompts.load("q", tmp_path)
 
 
@@ -250,7 +251,7 @@ def test_counters_of_two_processes_add_up_and_a_lost_request_is_seen():
     assert one["judge"].asked == 3 and one["judge"].failed == {"schema": 1} and one["translator"].cost == 0.5
     one["judge"].reconcile("judge")
     one["judge"].asked += 1
-    with pytest.raises(ValueError, match="4 requests and 3 ends"):
+    with pytest.raises(UserError, match="4 requests and 3 ends"):
         one["judge"].reconcile("judge")
 
 
@@ -263,5 +264,5 @@ def test_a_body_with_images_is_the_json_that_it_would_be_without_the_short_way()
     assert isinstance(body["messages"][1]["content"][1]["image_url"]["url"], wire.DataUrl)
     assert wire.encode(body) == json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     assert json.loads(wire.encode(body)) == body
-    with pytest.raises(ValueError):
+    with pytest.raises(UserError):
         wire.encode({**body, "temperature": float("nan")})

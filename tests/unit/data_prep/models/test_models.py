@@ -12,6 +12,7 @@ from model_double import ModelDouble, Reply, texts
 from data_prep.models.answer_cache import AnswerCache
 from data_prep.models.ask import ModelError, Models, Request
 from data_prep.models.routes import routes_from
+from nemo_amalia.utils.errors import UserError
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 JPEG = b"\xff\xd8\xff" + bytes(20)
@@ -227,7 +228,7 @@ def test_images_go_where_their_placeholders_are(tmp_path):
     ],
 )
 def test_images_that_do_not_fit_are_an_error_of_the_caller(content, images, message):
-    with ModelDouble() as double, pytest.raises(ValueError, match=message):
+    with ModelDouble() as double, pytest.raises(UserError, match=message):
         one(double, Request("judge", [{"role": "user", "content": content}], images=images))
 
 
@@ -237,7 +238,7 @@ def test_the_key_is_sent_and_its_absence_is_named(monkeypatch):
         one(double, key_env="DOUBLE_KEY")
         assert double.headers[0]["authorization"] == "Bearer segredo"
         monkeypatch.delenv("DOUBLE_KEY")
-        with pytest.raises(ValueError, match="environment variable DOUBLE_KEY is empty"):
+        with pytest.raises(UserError, match="environment variable DOUBLE_KEY is empty"):
             one(double, key_env="DOUBLE_KEY")
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 
 from data_prep.rendering.encode import encode
 from data_prep.rendering.gallery import BACKGROUND, EDGE, gallery, write_gallery
+from nemo_amalia.utils.errors import UserError
 
 
 def sample(question: str, answer: str, images: int = 1, size=(60, 200)) -> dict:
@@ -40,11 +41,11 @@ def test_a_gallery_is_as_small_as_asked(tmp_path):
     size = write_gallery(SAMPLES, tmp_path / "a.png", most_bytes=60_000)
     assert size == (tmp_path / "a.png").stat().st_size <= 60_000
     assert Image.open(BytesIO((tmp_path / "a.png").read_bytes())).size == gallery(SAMPLES).size
-    with pytest.raises(ValueError, match="show fewer, or smaller ones"):
+    with pytest.raises(UserError, match="show fewer, or smaller ones"):
         write_gallery(SAMPLES, tmp_path / "b.png", most_bytes=1000)
     assert not (tmp_path / "b.png").exists()
 
 
 def test_no_sample_is_no_gallery():
-    with pytest.raises(ValueError, match="give at least one"):
+    with pytest.raises(UserError, match="give at least one"):
         gallery([])

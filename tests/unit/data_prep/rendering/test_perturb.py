@@ -6,6 +6,7 @@ import pytest
 from data_prep.rendering.page import bounds
 from data_prep.rendering.perturb import names, perturb, perturb_page
 from data_prep.rendering.text import TextStyle, render_text
+from nemo_amalia.utils.errors import UserError
 
 BOX = (150, 90, 230, 130)
 
@@ -102,5 +103,5 @@ def test_strengths_may_be_given():
     ],
 )
 def test_errors_say_what_was_seen(make, says):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(UserError, match=says):
         make()

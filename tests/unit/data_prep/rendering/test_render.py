@@ -19,6 +19,7 @@ from data_prep.rendering.page import bounds, quads_of
 from data_prep.rendering.panels import panel
 from data_prep.rendering.text import CannotRender, TextStyle, draw_style, render_text
 from data_prep.rendering.wrap import normalise
+from nemo_amalia.utils.errors import UserError
 
 TEXT = (
     "Aviso à população\n\nA Câmara Municipal informa que o abastecimento de água será interrompido às 14h30 do dia "
@@ -175,7 +176,7 @@ def test_panels_keep_every_record():
     ],
 )
 def test_errors_say_what_was_seen(make, says):
-    with pytest.raises(ValueError, match=says) as caught:
+    with pytest.raises(UserError, match=says) as caught:
         make()
     assert "\n" not in str(caught.value)
 
@@ -188,7 +189,7 @@ def test_a_refusal_names_its_reason():
 
 def test_a_missing_font_names_its_package(monkeypatch):
     monkeypatch.setattr(fonts, "installed_files", dict)
-    with pytest.raises(ValueError, match="apt-get install fonts-lato"):
+    with pytest.raises(UserError, match="apt-get install fonts-lato"):
         fonts.families(["lato"])
 
 

@@ -13,6 +13,7 @@ from data_prep.rendering import fonts, paper
 from data_prep.rendering.code import CodeStyle, draw_code_style, normalise_code, render_code, theme
 from data_prep.rendering.page import bounds
 from data_prep.rendering.text import CannotRender
+from nemo_amalia.utils.errors import UserError
 
 FUNCTIONS = [
     json.decoder.JSONDecoder.decode,
@@ -80,7 +81,7 @@ def test_the_same_code_is_the_same_image():
     ],
 )
 def test_errors_say_what_was_seen(make, says):
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(UserError, match=says):
         make()
 
 

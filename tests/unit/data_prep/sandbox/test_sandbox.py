@@ -15,6 +15,7 @@ from sandboxed import needs_sandbox
 import data_prep.sandbox.isolation as walls
 import data_prep.sandbox.process as sandbox_process
 from data_prep.sandbox.pool import Limits, Sandbox, SandboxMissingError
+from nemo_amalia.utils.errors import UserError
 
 pytestmark = needs_sandbox
 
@@ -111,15 +112,15 @@ def test_many_threads_many_programs(sandbox):
 
 @pytest.mark.parametrize("limits", [{"cpu_seconds": 0}, {"cpu_seconds": 1.5}, {"output_bytes": -1}])
 def test_limits_that_cannot_be(limits):
-    with pytest.raises(ValueError, match="expected a positive"):
+    with pytest.raises(UserError, match="expected a positive"):
         Limits(**limits)
 
 
 def test_what_is_too_long_is_refused(sandbox):
     for arguments in (("#" * 70_000,), ("", "x" * 70_000)):
-        with pytest.raises(ValueError, match="more than 65536 bytes"):
+        with pytest.raises(UserError, match="more than 65536 bytes"):
             sandbox.run(*arguments)
-    with pytest.raises(ValueError, match="0 workers"):
+    with pytest.raises(UserError, match="0 workers"):
         Sandbox(0)
 
 
@@ -145,7 +146,7 @@ def test_another_system_is_refused(monkeypatch):
 
 def test_a_call_that_libseccomp_does_not_know(monkeypatch):
     monkeypatch.setattr(walls, "allowed_calls", lambda: ["read", "raed"])
-    with pytest.raises(ValueError, match="'raed', which libseccomp does not know"):
+    with pytest.raises(UserError, match="'raed', which libseccomp does not know"):
         walls.seccomp_program()
 
 

@@ -12,6 +12,7 @@ from data_prep.models.ask import ModelError, Models
 from data_prep.models.routes import routes_from
 from data_prep.pipelines.translate import report
 from data_prep.translation.translator import Options, Translator, Untranslatable
+from nemo_amalia.utils.errors import UserError
 
 QUESTION = "What is the animal in [0.1, 0.2, 0.3, 0.4]?\nA. a red fox\nB. a grey wolf"
 PT = {
@@ -255,10 +256,10 @@ def test_language_codes_go_as_a_content_part_where_the_server_takes_them():
     ],
 )
 def test_wrong_options_are_refused(change, message):
-    with ModelDouble(good) as double, pytest.raises(ValueError, match=message):
+    with ModelDouble(good) as double, pytest.raises(UserError, match=message):
         translate(double, **change)
 
 
 def test_a_sample_that_is_no_conversation_is_refused():
-    with ModelDouble(good) as double, pytest.raises(ValueError, match=r"sample x: messages\[0\] is"):
+    with ModelDouble(good) as double, pytest.raises(UserError, match=r"sample x: messages\[0\] is"):
         translate(double, {"key": "x", "messages": [{"role": "user", "content": 7}]})

@@ -14,6 +14,7 @@ from demo.report import variety as report_variety
 from demo.report.cards import outcomes
 from demo.report.readme_figure import PIXELS, examples, readme_figure
 from demo.run_folder import read_run
+from nemo_amalia.utils.errors import UserError
 
 
 @pytest.fixture
@@ -172,7 +173,7 @@ def edit(path, change):
 
 def test_answers_to_other_questions_are_refused(run):
     edit(run / "answers_before.jsonl", lambda lines: lines[:-1])
-    with pytest.raises(ValueError, match="not of the same questions"):
+    with pytest.raises(UserError, match="not of the same questions"):
         read_run(run)
 
 
@@ -180,32 +181,32 @@ def test_torn_empty_and_older_files_are_refused(run):
     path = run / "sft" / "metrics.jsonl"
     whole = path.read_text()
     path.write_text(whole[:-20])
-    with pytest.raises(ValueError, match="line 50, is not JSON"):
+    with pytest.raises(UserError, match="line 50, is not JSON"):
         read_run(run)
     path.write_text("")
-    with pytest.raises(ValueError, match="is empty"):
+    with pytest.raises(UserError, match="is empty"):
         read_run(run)
     path.write_text(whole.replace('"tiles"', '"tile"'))
-    with pytest.raises(ValueError, match="line 1, lacks tiles"):
+    with pytest.raises(UserError, match="line 1, lacks tiles"):
         read_run(run)
     path.write_text(whole)
     (run / "facts.json").write_text("[1]")
-    with pytest.raises(ValueError, match="holds a list, expected an object"):
+    with pytest.raises(UserError, match="holds a list, expected an object"):
         read_run(run)
     (run / "facts.json").write_text("{")
-    with pytest.raises(ValueError, match="is not JSON"):
+    with pytest.raises(UserError, match="is not JSON"):
         read_run(run)
 
 
 def test_no_scene_question_and_unwritable_folder_are_refused(run, tmp_path):
     for when in ("before", "sft", "after"):
         edit(run / f"answers_{when}.jsonl", lambda lines: [r for r in lines if r["source"] != "cenas"])
-    with pytest.raises(ValueError, match="no scene question"):
+    with pytest.raises(UserError, match="no scene question"):
         report.build(run, run / "report")
     blocked = tmp_path / "file"
     blocked.write_text("")
     other = make_run(tmp_path / "other")
-    with pytest.raises(ValueError, match="cannot write"):
+    with pytest.raises(UserError, match="cannot write"):
         report.build(other, blocked)
-    with pytest.raises(ValueError, match="cannot write"):
+    with pytest.raises(UserError, match="cannot write"):
         readme_figure(read_run(other), blocked / "demo.png")

@@ -1,5 +1,6 @@
 """How a rank ends and who it believes to be: by real processes with real signals and Slurm's real variables."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,16 +11,9 @@ import pytest
 
 from nemo_amalia.data.loading.workers import WorkerLostError
 from nemo_amalia.training.job.environment import inside_a_job, restart_patience, slurm_environment
-from nemo_amalia.training.job.exit_codes import (
-    FAILED,
-    PEER_LOST,
-    PEER_PATIENCE,
-    REFUSED,
-    STOPPED,
-    code_of,
-    let_the_culprit_speak,
-)
+from nemo_amalia.training.job.exit_codes import PEER_PATIENCE, code_of, let_the_culprit_speak
 from nemo_amalia.training.job.run_lock import claim
+from nemo_amalia.utils.errors import FAILED, PEER_LOST, STOPPED, USER_ERROR, ConfigError
 
 # As Slurm 22.05 sets them; a batch script has the first three, the ranks of srun all.
 BATCH = {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
@@ -62,7 +56,9 @@ def test_a_batch_script_is_no_rank_and_a_task_of_srun_is(monkeypatch):
 
 
 def test_codes():
-    assert code_of(ValueError("a layout")) == REFUSED
+    assert code_of(ConfigError("a layout")) == USER_ERROR == 2
+    assert code_of(ConfigError("run_dir=(SIGTERM): Broken pipe")) == USER_ERROR  # a user may write any words
+    assert code_of(ValueError("a library's")) == code_of(json.JSONDecodeError("a library's", "", 0)) == FAILED == 1
     assert code_of(RuntimeError("NCCL")) == FAILED and code_of(WorkerLostError("killed")) == FAILED
     assert code_of(RuntimeError("[gloo] Connection closed by peer [10.0.0.1]:4711")) == PEER_LOST
     assert code_of(SystemExit(STOPPED)) == STOPPED and code_of(SystemExit()) == 0 and code_of(SystemExit("why")) == 1
@@ -70,6 +66,7 @@ def test_codes():
 
 def test_who_lost_a_peer_speaks_later():
     begin = time.monotonic()
+    let_the_culprit_speak(ConfigError("Broken pipe"))
     let_the_culprit_speak(RuntimeError("shapes differ"))
     assert time.monotonic() - begin < 1
     let_the_culprit_speak(RuntimeError("Connection closed by peer [10.0.0.1]:4711"))

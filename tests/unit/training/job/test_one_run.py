@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nemo_amalia.training.job.run_lock import LOCK, claim
+from nemo_amalia.utils.errors import UserError
 
 HOLD = """
 import sys, time
@@ -38,7 +39,7 @@ def test_a_folder_is_claimed_by_one_process_and_free_when_it_is_killed(tmp_path)
     try:
         assert said == "held"
         for keep in (False, True):
-            with pytest.raises(ValueError, match=rf"is being written by process {process.pid} on .*: wait until"):
+            with pytest.raises(UserError, match=rf"is being written by process {process.pid} on .*: wait until"):
                 claim(tmp_path, keep)
     finally:
         process.kill()

@@ -4,6 +4,7 @@ import pytest
 
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.training.preflight.position import check_position, resumed_step, starts_anew
+from nemo_amalia.utils.errors import UserError
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_the_same_ranks_go_on(run, tmp_path):
 
 @pytest.mark.parametrize(("world", "ranks"), [(8, 4), (2, 1)])
 def test_more_or_fewer_ranks_are_refused(run, world, ranks):
-    with pytest.raises(ValueError) as info:
+    with pytest.raises(UserError) as info:
         check_position(run, world)
     message = str(info.value)
     assert f"of 2 data-parallel ranks ({run.run_dir}/data_state/iter_0000030) and this run has {ranks}" in message
@@ -37,7 +38,7 @@ def test_more_or_fewer_ranks_are_refused(run, world, ranks):
 
 def test_a_missing_position_is_refused(run, tmp_path):
     (tmp_path / "data_state").rename(tmp_path / "lost")
-    with pytest.raises(ValueError, match="step 30 has no position in the data: .*iter_0000030 is missing or empty"):
+    with pytest.raises(UserError, match="step 30 has no position in the data: .*iter_0000030 is missing or empty"):
         check_position(run, 4)
 
 
@@ -47,5 +48,5 @@ def test_the_user_may_begin_again_at_this_step_and_at_no_other(run, tmp_path):
     check_position(run, 8)
     (tmp_path / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("60")  # the next resume is exact again
     assert not starts_anew(run)
-    with pytest.raises(ValueError, match="step 60 has no position"):
+    with pytest.raises(UserError, match="step 60 has no position"):
         check_position(run, 8)

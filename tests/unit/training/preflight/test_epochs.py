@@ -6,6 +6,7 @@ import pytest
 from nemo_amalia.config.schema import DataConfig, RunConfig, StageConfig
 from nemo_amalia.data.packing.index import stage_settings, write_index
 from nemo_amalia.training.preflight.steps import settle_steps
+from nemo_amalia.utils.errors import UserError
 
 PACKS = 10
 
@@ -47,9 +48,9 @@ def test_steps_stay_as_they_are_without_epochs(run):
 
 def test_an_index_of_another_stage_or_folder_is_refused_before_a_rank_starts(run, tmp_path):
     run.parallel.context = 2
-    with pytest.raises(ValueError, match="segment_multiple was 1 and is 4"):
+    with pytest.raises(UserError, match="segment_multiple was 1 and is 4"):
         settle_steps(run)
     run.parallel.context = 1
     (tmp_path / "data" / ".nv-meta" / "index.uuid").write_text("def")
-    with pytest.raises(ValueError, match="the shards were abc and those of .*/data are def"):
+    with pytest.raises(UserError, match="the shards were abc and those of .*/data are def"):
         settle_steps(run)

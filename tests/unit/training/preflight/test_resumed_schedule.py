@@ -5,6 +5,7 @@ import yaml
 
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.training.preflight.schedule import check_schedule
+from nemo_amalia.utils.errors import UserError
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ CHANGES = {
 def test_another_is_refused_by_name(run, said):
     name, value = CHANGES[said]
     setattr(run.stage, name, value)
-    with pytest.raises(ValueError) as info:
+    with pytest.raises(UserError) as info:
         check_schedule(run)
     message = str(info.value)
     assert "goes on after step 30 of a run with " in message and said in message and "\n" not in message
@@ -61,5 +62,5 @@ def test_another_is_refused_by_name(run, said):
 
 def test_a_module_s_rate_and_the_weight_decay_count(run):
     run.stage.learning_rates.tower, run.optim.weight_decay = 1e-6, 0.25
-    with pytest.raises(ValueError, match=r"learning_rates.tower=2e-06 \(now 1e-06\), optim.weight_decay=.*now 0.25"):
+    with pytest.raises(UserError, match=r"learning_rates.tower=2e-06 \(now 1e-06\), optim.weight_decay=.*now 0.25"):
         check_schedule(run)

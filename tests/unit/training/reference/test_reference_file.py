@@ -13,6 +13,7 @@ from nemo_amalia.training.reference.file import (
     read_table,
     write_table,
 )
+from nemo_amalia.utils.errors import UserError
 
 COMMAND = "amalia reference --checkpoint base --data pairs"
 FINGERPRINT = {"checkpoint": "abc", "tiling": True, "pinpoints": [[32, 64]]}
@@ -32,7 +33,7 @@ def path(tmp_path):
 
 
 def refused(said, function, *arguments):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(UserError) as caught:
         function(*arguments)
     assert said in str(caught.value) and COMMAND in str(caught.value) and "\n" not in str(caught.value)
 
@@ -84,7 +85,7 @@ def test_no_pair_at_all_is_no_reference(path):
     path.unlink()
     for name in ("s.tar", "t.tar"):
         write_table(parts_folder(path) / f"{name}.parquet", {key: [] for key in COLUMNS}, FINGERPRINT)
-    with pytest.raises(ValueError, match="no pair was left of 2 shards, .* stage 3 takes preference pairs"):
+    with pytest.raises(UserError, match="no pair was left of 2 shards, .* stage 3 takes preference pairs"):
         join(path, ["s.tar", "t.tar"], FINGERPRINT, COMMAND)
     assert not path.exists()
 

@@ -7,6 +7,7 @@ import pytest
 from launcher import launch
 
 from nemo_amalia.config.compose import CONF, compose
+from nemo_amalia.utils.errors import UserError
 
 PLACES = ["run_dir=runs/x", "model.checkpoint=ckpt", "data.path=data", "precision=bf16"]
 CLUSTERS = {"node8": "dgx_h100", "node4": "marenostrum5"}
@@ -160,7 +161,7 @@ def refusals(changes):
         try:
             check_model_layout(run, provider, engine=True)
             said.append("")
-        except ValueError as error:
+        except UserError as error:
             said.append(str(error))
     return said
 

@@ -8,6 +8,7 @@ from sources import chat, turns, write_json, write_parquet, write_tar
 
 from nemo_amalia.data.importing.formats import captions, llava, parquet, preference, rows
 from nemo_amalia.data.importing.formats.records import REASONS, BadRecordError, ReadOptions
+from nemo_amalia.utils.errors import UserError
 
 PHOTO, OTHER = picture(60, 40, 1), picture(30, 50, 2, "PNG")
 
@@ -101,7 +102,7 @@ def test_a_json_list_is_read_a_value_at_a_time(tmp_path, monkeypatch):
 )
 def test_a_broken_json_list_says_where(tmp_path, text, fault):
     (tmp_path / "m.json").write_text(text)
-    with pytest.raises(ValueError, match=f"m.json cannot be read {fault}"):
+    with pytest.raises(UserError, match=f"m.json cannot be read {fault}"):
         list(rows.read_rows(tmp_path / "m.json"))
 
 
@@ -110,7 +111,7 @@ def test_a_broken_line_costs_itself(tmp_path):
     first, bad, last = rows.read_rows(tmp_path / "m.jsonl")
     assert (first, bad.reason, last) == ({"a": 1}, "record", {"a": 3})
     (tmp_path / "l.json").write_bytes(b'{"a": "\xe7"}\n')
-    with pytest.raises(ValueError, match="l.json is not UTF-8"):
+    with pytest.raises(UserError, match="l.json is not UTF-8"):
         list(rows.read_rows(tmp_path / "l.json"))
 
 
@@ -118,10 +119,10 @@ def test_endless_values_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "MAX_RECORD", 1000)
     monkeypatch.setattr(rows, "CHUNK", 100)
     (tmp_path / "m.json").write_text(json.dumps([["a" * 5000]]))
-    with pytest.raises(ValueError, match="after its record 0: a record may have 1,000 characters"):
+    with pytest.raises(UserError, match="after its record 0: a record may have 1,000 characters"):
         list(rows.read_rows(tmp_path / "m.json"))
     (tmp_path / "m.jsonl").write_text(json.dumps({"a": "a" * 5000}))
-    with pytest.raises(ValueError, match="a line of more than 1,000 characters"):
+    with pytest.raises(UserError, match="a line of more than 1,000 characters"):
         list(rows.read_rows(tmp_path / "m.jsonl"))
 
 
@@ -164,10 +165,10 @@ def test_bad_parquet(tmp_path):
     assert read(parquet.FORMAT, path) == ["image", "placeholders", "record", "missing_image"]
     whole = path.read_bytes()
     path.write_bytes(whole[:-9])
-    with pytest.raises(ValueError, match="a.parquet is not a whole parquet file .*: download it again"):
+    with pytest.raises(UserError, match="a.parquet is not a whole parquet file .*: download it again"):
         read(parquet.FORMAT, path)
     write_parquet(path, [{"pergunta": "a"}])
-    with pytest.raises(ValueError, match=r"a.parquet has the columns \['pergunta'\]: none is one of"):
+    with pytest.raises(UserError, match=r"a.parquet has the columns \['pergunta'\]: none is one of"):
         read(parquet.FORMAT, path)
 
 
@@ -200,7 +201,7 @@ def test_captions_of_tars(tmp_path):
     assert said(third["messages"])[1][1] in ("Três.", "Ou trois.")
     assert [row["id"] for row in captions.rows(tmp_path / "00000.tar", 1)] == ["0/2"]
     (tmp_path / "00001.tar").write_bytes((tmp_path / "00001.tar").read_bytes()[:700])
-    with pytest.raises(ValueError, match="00001.tar is not a whole tar"):
+    with pytest.raises(UserError, match="00001.tar is not a whole tar"):
         read(captions.FORMAT, tmp_path / "00001.tar")
 
 
@@ -265,12 +266,12 @@ def test_bad_preferences(tmp_path):
 
 def test_sources_that_cannot_be_found(tmp_path):
     for path, fault in ((tmp_path / "x", "does not exist"), (tmp_path, "holds no .parquet")):
-        with pytest.raises(ValueError, match=fault):
+        with pytest.raises(UserError, match=fault):
             parquet.FORMAT.find(path)
     (tmp_path / "a.txt").touch()
-    with pytest.raises(ValueError, match="is a .txt: this format reads .parquet"):
+    with pytest.raises(UserError, match="is a .txt: this format reads .parquet"):
         parquet.FORMAT.find(tmp_path / "a.txt")
     for name in ("train-00000-of-00001", "test-00000-of-00001", "validated"):
         (tmp_path / f"{name}.parquet").touch()
-    with pytest.raises(ValueError, match="holds the splits test, train: name the files of one"):
+    with pytest.raises(UserError, match="holds the splits test, train: name the files of one"):
         parquet.FORMAT.find(tmp_path)

@@ -10,6 +10,7 @@ from data_prep.pipelines.base_text.pipeline import pipeline
 from data_prep.pipelines.base_text.questions import ask_about_a_sentence, load_questions
 from data_prep.pipelines.base_text.sources import read_texts, territories
 from data_prep.pipelines.base_text.text import sentences_of
+from nemo_amalia.utils.errors import UserError
 
 TEXT = """O mercado abre às sete. O Sr. Matos chega sempre primeiro. «Hoje há carapau!», grita ele.
 
@@ -57,12 +58,12 @@ def test_a_folder_of_texts(tmp_path):
 
 
 def test_folders_that_cannot_be_read(tmp_path):
-    with pytest.raises(ValueError, match="has no .txt file: give texts.path"):
+    with pytest.raises(UserError, match="has no .txt file: give texts.path"):
         list(read_texts(path=str(tmp_path), licence="CC0-1.0", language="pt-PT"))
     (tmp_path / "a.txt").write_bytes(b"\xe9")
-    with pytest.raises(ValueError, match="have no licence: give"):
+    with pytest.raises(UserError, match="have no licence: give"):
         list(read_texts(path=str(tmp_path), licence=None, language="pt-PT"))
-    with pytest.raises(ValueError, match="a.txt is not UTF-8"):
+    with pytest.raises(UserError, match="a.txt is not UTF-8"):
         list(read_texts(path=str(tmp_path), licence="CC0-1.0", language="pt-PT"))
 
 
@@ -100,5 +101,5 @@ def test_answers_are_of_the_text():
         else:
             assert answer in sentences
     assert len(asked) > 12
-    with pytest.raises(ValueError, match="task middle is not known: expected some of first, last"):
+    with pytest.raises(UserError, match="task middle is not known: expected some of first, last"):
         ask_about_a_sentence({"text": "", "sentences": [""]}, Run(0, "a", "b"), questions=questions, tasks=["middle"])

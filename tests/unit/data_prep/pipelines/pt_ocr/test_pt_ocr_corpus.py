@@ -14,6 +14,7 @@ from data_prep.rendering.encode import encode
 from data_prep.rendering.text import TextStyle, render_text
 from data_prep.rendering.wrap import normalise
 from data_prep.text.sentences import sentences
+from nemo_amalia.utils.errors import UserError
 
 VALUES = settings("pt_ocr")
 
@@ -56,7 +57,7 @@ def test_a_slot_has_one_value_in_a_document_and_another_name_another():
     slots = Slots(Random(1))
     first, again, other = (slots.fill(name) for name in ("{cidade}", "{cidade}", "{cidade2}"))
     assert first == again != other
-    with pytest.raises(ValueError, match=r"unknown slot \{planeta\}"):
+    with pytest.raises(UserError, match=r"unknown slot \{planeta\}"):
         slots.fill("{planeta}")
 
 
@@ -122,13 +123,13 @@ def test_only_plain_prose_has_sentences(text, expected):
 def test_a_source_that_cannot_be_read(tmp_path, files, says):
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(UserError, match=says):
         list(annotated(path=str(tmp_path), licence="MIT", samples=None, seed=0, together=[1]))
 
 
 def test_parquet_without_a_text_column_and_data_without_a_licence(tmp_path):
     pq.write_table(pa.table({"caption": ["a"]}), tmp_path / "x.parquet")
-    with pytest.raises(ValueError, match="has the columns caption: expected text"):
+    with pytest.raises(UserError, match="has the columns caption: expected text"):
         list(annotated(path=str(tmp_path), licence="MIT", samples=None, seed=0, together=[1]))
-    with pytest.raises(ValueError, match="have no licence"):
+    with pytest.raises(UserError, match="have no licence"):
         list(annotated(path=str(tmp_path), licence=None, samples=None, seed=0, together=[1]))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from data_prep.pipelines.pt_ocr.formats import FORMATS, Verdict, number_words
 from data_prep.rendering.wrap import normalise
+from nemo_amalia.utils.errors import UserError
 
 WORD = st.text(st.characters(codec="latin-1", categories=("L", "N", "P", "S")), min_size=1, max_size=8)
 TEXT = st.lists(st.lists(WORD, min_size=1, max_size=4).map(" ".join), min_size=1, max_size=5).flatmap(
@@ -40,5 +41,5 @@ def test_numbers_in_words():
     assert [number_words(n) for n in (1, 2, 14, 16, 20, 21, 35, 99)] == [
         "uma", "duas", "catorze", "dezasseis", "vinte", "vinte e uma", "trinta e cinco", "noventa e nove",
     ]  # fmt: skip
-    with pytest.raises(ValueError, match="expected 1 to 99"):
+    with pytest.raises(UserError, match="expected 1 to 99"):
         number_words(100)

@@ -13,6 +13,7 @@ from data_prep.pipelines.translate.sources import read_conversations
 from data_prep.translation.segments import split
 from data_prep.translation.work import Work
 from nemo_amalia.data.shards.write import add_parts, sample_parts
+from nemo_amalia.utils.errors import UserError
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 MESSAGES = [{"role": "user", "content": "<image> <image> What?"}]
@@ -54,15 +55,15 @@ def test_jsonl_is_read_with_images_beside_it(tmp_path):
 )
 def test_a_line_that_cannot_be_read_is_named(tmp_path, line, message):
     (tmp_path / "bad.jsonl").write_text(line + "\n")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         list(read_conversations(path=str(tmp_path), licence="CC0-1.0"))
 
 
 def test_a_folder_without_conversations_or_licence_is_named(tmp_path):
-    with pytest.raises(ValueError, match="has no .tar or .jsonl file"):
+    with pytest.raises(UserError, match="has no .tar or .jsonl file"):
         list(read_conversations(path=str(tmp_path), licence="CC0-1.0"))
     (tmp_path / "set.jsonl").write_text("{}")
-    with pytest.raises(ValueError, match="have no licence: give"):
+    with pytest.raises(UserError, match="have no licence: give"):
         list(read_conversations(path=str(tmp_path), licence=""))
 
 
@@ -75,7 +76,7 @@ def test_one_file_is_read_as_a_folder_of_it_and_another_kind_is_named(tmp_path):
     alone = [one for name in names for one in read_conversations(path=str(tmp_path / name), licence="CC0-1.0")]
     assert alone == whole and [one["source"] for one in alone] == list(names)
     for name in ("x.png", "gone.jsonl"):
-        with pytest.raises(ValueError, match=f"{name} is no folder and no .tar or .jsonl file: give data.path=FOLDER"):
+        with pytest.raises(UserError, match=f"{name} is no folder and no .tar or .jsonl file: give data.path=FOLDER"):
             list(read_conversations(path=str(tmp_path / name), licence="CC0-1.0"))
 
 
