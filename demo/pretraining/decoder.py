@@ -1,4 +1,4 @@
-"""Train the tiny decoder on Portuguese text (`python -m demo.pretraining.base`): prose first, then bags of words too."""
+"""Train the tiny decoder on Portuguese text (`python -m demo.pretraining.base`): prose, then also bags of words."""
 
 import random
 from dataclasses import dataclass
