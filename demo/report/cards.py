@@ -1,6 +1,6 @@
-"""The gallery of the report: a card a question and the buttons that filter them."""
+"""The gallery of the report: a card per question and the buttons that filter them."""
 
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 
 from demo.run_folder import KIND_NAMES, RunInputs
@@ -11,63 +11,73 @@ OUTCOMES = {"all": "all", "right": "right", "wrong": "wrong", "learnt": "learnt"
 _HINTS = {"learnt": "wrong before training, right after", "lost": "right before training, wrong after"}
 
 
+@dataclass(frozen=True)
+class Button:
+    """Shows the `number` cards whose data attribute `filter` holds `value`."""
+
+    filter: str
+    value: str
+    text: str
+    number: int
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """One question: its image (a file name), the answer before, the answer now and the right one."""
+
+    kind: str
+    kind_name: str
+    outcomes: list[str]
+    image: str
+    question: str
+    answer: str
+    was: str
+    was_right: bool
+    now: str
+
+    @property
+    def right(self) -> bool:
+        return self.outcomes[0] == "right"
+
+
 def outcomes(before: dict, after: dict) -> list[str]:
-    """The outcomes that a question counts under: right or wrong now, and learnt or lost where that changed."""
+    """List the outcomes that a question counts under: right or wrong now, and learnt or lost where that changed."""
     was, now = (is_correct(record["prediction"], record["answer"]) for record in (before, after))
     changed = [] if was == now else ["learnt" if now else "lost"]
     return ["right" if now else "wrong", *changed]
 
 
-def _button(filter_: str, value: str, text: str, number: int, hint: str = "") -> str:
-    pressed = "true" if value == "all" else "false"
-    title = f' title="{hint}"' if hint else ""
-    return (
-        f'<button type="button" data-filter="{filter_}" data-value="{escape(value)}" aria-pressed="{pressed}"{title}>'
-        f"{escape(text)} <small>{number}</small></button>"
-    )
-
-
-def outcome_buttons(inputs: RunInputs) -> str:
-    """One button an outcome, with its number of questions."""
+def outcome_buttons(inputs: RunInputs) -> list[Button]:
+    """Make a button per outcome, with its number of questions."""
     found = [o for pair in zip(inputs.struck, inputs.after, strict=True) for o in ("all", *outcomes(*pair))]
-    return "\n".join(
-        _button("outcome", value, text, found.count(value), _HINTS.get(value, "")) for value, text in OUTCOMES.items()
-    )
+    return [
+        Button("outcome", value, text, found.count(value), _HINTS.get(value, "")) for value, text in OUTCOMES.items()
+    ]
 
 
-def kind_buttons(inputs: RunInputs) -> str:
-    """One button a kind of question, with its number of questions."""
+def kind_buttons(inputs: RunInputs) -> list[Button]:
+    """Make a button per kind of question, with its number of questions."""
     kinds = [record["kind"] for record in inputs.after]
-    buttons = [_button("kind", "all", "every kind", len(kinds))]
-    buttons += [_button("kind", kind, KIND_NAMES.get(kind, kind), kinds.count(kind)) for kind in dict.fromkeys(kinds)]
-    return "\n".join(buttons)
+    buttons = [Button("kind", "all", "every kind", len(kinds))]
+    return buttons + [Button("kind", k, KIND_NAMES.get(k, k), kinds.count(k)) for k in dict.fromkeys(kinds)]
 
 
-def _mark(right: bool) -> str:
-    sign, text = ("✓", "right: ") if right else ("✗", "wrong: ")
-    return f'<span class="mark" role="img" aria-label="{text}">{sign}</span>'
-
-
-def card(before: dict, after: dict) -> str:
-    """One question: picture, question, the answer before, the answer now and, where wrong, what it should be."""
-    found = outcomes(before, after)
-    right = found[0] == "right"
-    kind = KIND_NAMES.get(after["kind"], after["kind"])
-    question, answer = escape(after["question"]), escape(after["answer"])
-    was = escape(before["prediction"]) or "(nothing)"
-    now = escape(after["prediction"]) or "(nothing)"
-    was_mark = _mark(is_correct(before["prediction"], before["answer"]))
-    expected = "" if right else f'<small>right answer: <span lang="pt">{answer}</span></small>'
-    alt = f"Held-out picture for the question “{question}”; the right answer is “{answer}”"
-    return (
-        f'<article class="card" data-kind="{escape(after["kind"])}" data-outcome="{" ".join(found)}">'
-        f'<div class="picture"><img src="images/{escape(Path(after["image"]).name)}" alt="{alt}" loading="lazy"></div>'
-        f'<div class="text"><span class="kind">{escape(kind)}</span><p class="question" lang="pt">{question}</p>'
-        f'<p class="was">{was_mark}<del lang="pt">{was}</del></p>'
-        f'<p class="now {found[0]}">{_mark(right)}<span lang="pt">{now}</span>{expected}</p></div></article>'
+def card(before: dict, after: dict) -> Card:
+    """Compare the two answers to one question."""
+    return Card(
+        kind=after["kind"],
+        kind_name=KIND_NAMES.get(after["kind"], after["kind"]),
+        outcomes=outcomes(before, after),
+        image=Path(after["image"]).name,
+        question=after["question"],
+        answer=after["answer"],
+        was=before["prediction"],
+        was_right=is_correct(before["prediction"], before["answer"]),
+        now=after["prediction"],
     )
 
 
-def cards(inputs: RunInputs) -> str:
-    """Every question's card, in the order of the evaluation."""
-    return "\n".join(card(*pair) for pair in zip(inputs.struck, inputs.after, strict=True))
+def cards(inputs: RunInputs) -> list[Card]:
+    """Make every question's card, in the order of the evaluation."""
+    return [card(*pair) for pair in zip(inputs.struck, inputs.after, strict=True)]

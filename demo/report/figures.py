@@ -7,8 +7,12 @@ may lie on each other differ in dash as well.
 import re
 from io import StringIO
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from demo.run_folder import MODULES, STAGES, RunInputs
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 #: Drawn in these colours, then renamed to the page's CSS variables.
 _VARIABLES = {
@@ -168,9 +172,13 @@ def draw_rewards(axes, inputs: RunInputs, colours: dict[str, str]) -> None:
 CURVES = {"loss": draw_loss, "rewards": draw_rewards, "rates": draw_rates, "speed": draw_speed, "fill": draw_fill}
 
 
-def curve_svg(name: str, inputs: RunInputs, size: tuple[float, float] = (5.2, 3.1)) -> str:
-    """One of CURVES as an <svg> element for inlining: its colours and font are the page's own."""
+def curve_svg(name: str, inputs: RunInputs, size: tuple[float, float] = (5.2, 3.1)) -> "Markup":
+    """Draw one of CURVES as an <svg> element for inlining: its colours and font are the page's own.
+
+    It may skip the page's escaping: it is drawn from numbers, and matplotlib escapes the text of labels.
+    """
     import matplotlib
+    from markupsafe import Markup
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
@@ -178,7 +186,7 @@ def curve_svg(name: str, inputs: RunInputs, size: tuple[float, float] = (5.2, 3.
         CURVES[name](figure.add_subplot(), inputs, _PAGE)
         out = StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    return _inline(out.getvalue(), name)
+    return Markup(_inline(out.getvalue(), name))
 
 
 def _inline(svg: str, name: str) -> str:

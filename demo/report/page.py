@@ -7,21 +7,20 @@ import argparse
 import re
 import shutil
 import sys
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 
 from demo import score
 from demo.report import variety as report_variety
 from demo.report.cards import cards, kind_buttons, outcome_buttons
 from demo.report.figures import CURVES, curve_svg
-from demo.report.variety import percent
 from demo.run_folder import KIND_NAMES, STAGES, RunInputs, read_run
 from demo.score import Tally
 from nemo_amalia.utils.errors import DataError, UserError
+from nemo_amalia.utils.page import percent, render
 
 TARGET = 0.90  # issue 2: at least 90 % of the held-out scene questions
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATE = Path(__file__).parent / "templates" / "report.html.j2"
 _CURVE_TEXT = {
     "loss": "Loss at each step of stages 1 and 2",
     "rewards": "Rewards of chosen and rejected answers at each step of stage 3",
@@ -32,43 +31,21 @@ _CURVE_TEXT = {
 
 
 def duration(seconds: float) -> str:
-    """Seconds as "42 s" or "7 min 05 s"."""
+    """Format seconds as "42 s" or "7 min 05 s"."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 def count(number: float) -> str:
-    """A number with thousands separated; from ten thousand on with three digits, in thousands or millions."""
+    """Format a number with thousands separated; from ten thousand on with three digits, in thousands or millions."""
     for size, unit in ((1e6, "M"), (1e4, "k")):
         if number >= size:
             return f"{number / (1e6 if unit == 'M' else 1e3):.3g}\N{NO-BREAK SPACE}{unit}"
     return f"{number:,.0f}"
 
 
-def lead(inputs: RunInputs) -> str:
-    """The sentence under the headline: what was asked, of what, how sure, and whether the target is met."""
-    after = score.scene_accuracy(inputs.after)
-    low, high = after.interval()
-    verdict = "reached" if after.share >= TARGET else "missed"
-    return (
-        f"of {after.asked} held-out scene questions answered right before and after training, by the exported model "
-        f"asked through plain transformers. {percent(0.95, 0)} interval after: {low * 100:.1f} to {percent(high)}. "
-        f'<span class="verdict {verdict}">Target of {percent(TARGET, 0)}: {verdict}.</span>'
-    )
-
-
-def meter(before: Tally, after: Tally) -> str:
-    """The bar of the headline."""
-    text = f"{percent(before.share)} before, {percent(after.share)} after, target {percent(TARGET)}"
-    return (
-        f'<div class="meter" role="img" aria-label="{text}"><i style="width:{after.share:.2%}"></i>'
-        f'<i class="from" style="width:{before.share:.2%}"></i>'
-        f'<b style="left:{TARGET:.0%}"><span>target {percent(TARGET, 0)}</span></b></div>'
-    )
-
-
-def tiles(inputs: RunInputs) -> str:
-    """The numbers of the run at a glance: given facts first, then what the metrics add up to."""
+def tiles(inputs: RunInputs) -> list[tuple[str, str]]:
+    """List the numbers of the run at a glance: given facts first, then what the metrics add up to."""
     facts = inputs.facts
     pairs = []
     if "parameters" in facts:
@@ -83,7 +60,7 @@ def tiles(inputs: RunInputs) -> str:
         pairs.append(("from data to answers", duration(sum(facts["seconds"].values()))))
     if facts.get("peak_memory_bytes"):
         pairs.append(("memory, at most", f"{facts['peak_memory_bytes'] / 2**30:.1f} GiB"))
-    return _definitions(pairs)
+    return pairs
 
 
 def mean_fill(inputs: RunInputs, stage: str) -> float:
@@ -92,122 +69,85 @@ def mean_fill(inputs: RunInputs, stage: str) -> float:
     return inputs.total(stage, "tokens") / capacity if capacity else 0.0
 
 
-def _definitions(pairs: list[tuple[str, str]]) -> str:
-    return "\n".join(f"<div><dt>{escape(a)}</dt><dd>{escape(b)}</dd></div>" for a, b in pairs)
+@dataclass(frozen=True)
+class KindRow:
+    """One kind of question in the table, or the sum of several; `title` is its English name."""
+
+    name: str
+    title: str
+    before: Tally
+    after: Tally
+    total: bool = False
 
 
-def _kind_row(name: str, before: Tally, after: Tally, total: bool = False) -> str:
-    title = KIND_NAMES.get(name, name)
-    small = f' <small lang="pt">{escape(name)}</small>' if title != name else ""
-    good = "" if after.share < TARGET else " good"
-    row = ' class="sum"' if total else ""
-    return (
-        f'<tr{row}><th scope="row">{escape(title)}{small}</th><td class="num">{after.asked}</td>'
-        f'<td class="num">{percent(before.share)}</td><td class="num{good}">{percent(after.share)}</td>'
-        f'<td class="bars"><i class="bar was" style="width:{before.share:.2%}"></i>'
-        f'<i class="bar" style="width:{after.share:.2%}"></i></td></tr>'
-    )
-
-
-def kinds_table(inputs: RunInputs) -> str:
-    """Table rows: the kinds of scene question and their sum, then the other sources, then all."""
-    bodies = []
+def kinds_table(inputs: RunInputs) -> list[list[KindRow]]:
+    """Count two blocks of rows: the kinds of scene question and their sum, then the other sources and all."""
+    blocks = []
     for scenes in (True, False):
         chosen = [[r for r in records if (r["source"] == score.SCENES) == scenes]
                   for records in (inputs.struck, inputs.after)]  # fmt: skip
         before, after = (score.by_kind(records) for records in chosen)
-        rows = [_kind_row(kind, before[kind], after[kind]) for kind in after]
-        if scenes:
-            rows.append(_kind_row("all scene questions", *map(score.tally, chosen), total=True))
-        else:
-            rows.append(_kind_row("every question", *map(score.tally, (inputs.struck, inputs.after)), total=True))
-        bodies.append("<tbody>" + "\n".join(rows) + "</tbody>")
-    return "\n".join(bodies)
+        rows = [KindRow(kind, KIND_NAMES.get(kind, kind), before[kind], after[kind]) for kind in after]
+        name, summed = ("all scene questions", chosen) if scenes else ("every question", (inputs.struck, inputs.after))
+        blocks.append([*rows, KindRow(name, name, *map(score.tally, summed), total=True)])
+    return blocks
 
 
-def curves(inputs: RunInputs) -> str:
-    """The curves, inline."""
-    return "\n".join(
-        f'<figure role="img" aria-label="{_CURVE_TEXT[name]}">{curve_svg(name, inputs)}</figure>' for name in CURVES
-    )
-
-
-def stages_table(inputs: RunInputs) -> str:
-    """What each stage went through, summed over its steps."""
-    names = ("Stage", "Steps", "Samples", "Tokens", "of images", "Tiles", "Pack fill", "Tokens/s", "Training", "Loss")
-    head = "".join(f'<th scope="col"{_num(i)}>{name}</th>' for i, name in enumerate(names))
+def stages_table(inputs: RunInputs) -> list[tuple[str, list[str]]]:
+    """Sum up what each stage went through: its name and its cells, in the order of the template's header."""
     rows = []
     for stage, title in STAGES.items():
         steps = inputs.stages[stage]
         tokens, seconds = inputs.total(stage, "tokens"), inputs.total(stage, "seconds")
         tail = steps[-max(1, len(steps) // 20) :]
         first, last = steps[0]["loss"], sum(step["loss"] for step in tail) / len(tail)
-        values = [
+        cells = [
             f"{len(steps):,}", f"{inputs.total(stage, 'samples'):,.0f}", count(tokens),
             percent(inputs.total(stage, "image_tokens") / tokens), count(inputs.total(stage, "tiles")),
             percent(mean_fill(inputs, stage)), f"{tokens / seconds:,.0f}", duration(seconds),
             f"{first:.2f} → {last:.2f}",
         ]  # fmt: skip
-        cells = "".join(f'<td class="num">{value}</td>' for value in values)
-        rows.append(f'<tr><th scope="row">{title}</th>{cells}</tr>')
-    return f"<thead><tr>{head}</tr></thead>\n<tbody>{''.join(rows)}</tbody>"
+        rows.append((title, cells))
+    return rows
 
 
-def _num(column: int) -> str:
-    return ' class="num"' if column else ""
-
-
-def clock(inputs: RunInputs) -> str:
-    """Where the time went: one bar, each part as wide as it took; empty where facts.json gives no seconds."""
+def clock(inputs: RunInputs) -> list[tuple[str, float, str]]:
+    """List where the time went as (step, seconds, duration); empty where facts.json gives no seconds."""
     seconds: dict[str, float] = inputs.facts.get("seconds") or {}
-    if not seconds:
-        return ""
-    parts = "".join(f'<i class="t{i % 7}" style="flex:{value:.3f}"></i>' for i, value in enumerate(seconds.values()))
-    keys = "".join(
-        f'<li><i class="t{i % 7}"></i>{escape(name)} {duration(value)}</li>'
-        for i, (name, value) in enumerate(seconds.items())
-    )
-    return f'<div class="clock" aria-hidden="true">{parts}</div><ul class="clock-key">{keys}</ul>'
+    return [(name, value, duration(value)) for name, value in seconds.items()]
 
 
-def facts_list(inputs: RunInputs) -> str:
-    """The other facts as they were given, versions one by one."""
+def facts_list(inputs: RunInputs) -> list[tuple[str, str]]:
+    """List the other facts as they were given, versions one by one."""
     pairs = []
     for name, value in inputs.facts.items():
         if name == "seconds":
             continue
         inner = value.items() if isinstance(value, dict) else [(name.replace("_", " "), value)]
         pairs += [(str(key), f"{item:,}" if isinstance(item, int) else str(item)) for key, item in inner]
-    return _definitions(pairs)
+    return pairs
 
 
 def page(inputs: RunInputs) -> str:
-    """The whole page; every number in it is computed from the inputs."""
+    """Render the page; every number in it is computed from the inputs."""
     before, after = score.scene_accuracy(inputs.before), score.scene_accuracy(inputs.after)
     if not after.asked:
         raise DataError(f"{inputs.folder} asked no scene question: run demo.answer with --samples 10 or more")
-    read = {name: (TEMPLATES / f"report.{name}").read_text(encoding="utf-8") for name in ("html", "css", "js")}
-    return Template(read["html"]).substitute(
-        title=f"nemo_amalia demo: {percent(before.share)} to {percent(after.share)}",
-        css=read["css"],
-        script=read["js"],
-        before=percent(before.share),
-        after=percent(after.share),
-        lead=lead(inputs),
-        meter=meter(before, after),
+    return render(
+        TEMPLATE,
+        before=before,
+        after=after,
+        target=TARGET,
         tiles=tiles(inputs),
         kinds=kinds_table(inputs),
-        variety_tiles=report_variety.tiles(inputs),
-        variety_note=report_variety.note(inputs),
-        variety_examples=report_variety.examples(inputs),
-        curves=curves(inputs),
+        variety=report_variety.section(inputs),
+        curves=[(_CURVE_TEXT[name], curve_svg(name, inputs)) for name in CURVES],
         stages=stages_table(inputs),
         clock=clock(inputs),
         facts=facts_list(inputs),
-        outcomes=outcome_buttons(inputs),
+        outcome_buttons=outcome_buttons(inputs),
         kind_buttons=kind_buttons(inputs),
         cards=cards(inputs),
-        footer="Made by <code>python -m demo.report.page</code> from the run's metrics.jsonl, answers and facts.json.",
     )
 
 

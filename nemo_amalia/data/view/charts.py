@@ -1,24 +1,97 @@
-"""Histograms, shares and packs as HTML and CSS bars: no script, legible at any width."""
+"""Histograms, shares and packs as numbers; templates/charts.html.j2 draws them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from html import escape
+from dataclasses import dataclass
 from statistics import median
 
 COLOURS = 7  # .c0 to .c6 in view.css; the last stands for the rest
 BINS, FEW = 24, 14  # bars of a histogram at most; bars that are few enough to label each
-PACKS, MORE_PACKS = 12, 48  # drawn at once, and drawn when asked for
+PACKS, MORE_PACKS = 12, 48  # drawn at once, and drawn on demand
 
 
-def percent(share: float) -> str:
-    """A share in 0..1 as "12.3 %", with a space that does not break."""
-    return f"{share * 100:.1f}\N{NO-BREAK SPACE}%"
+@dataclass(frozen=True)
+class Bar:
+    """How many values lie in first..last."""
+
+    first: int
+    last: int
+    number: int
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """One chart; `summary` names median and extremes. Without values it has no bars."""
+
+    title: str
+    summary: str
+    bars: list[Bar]
+
+    @property
+    def highest(self) -> int:
+        return max(bar.number for bar in self.bars)
+
+    @property
+    def few(self) -> bool:
+        """Whether each bar has room for its number."""
+        return len(self.bars) <= FEW
+
+    @property
+    def labelled(self) -> bool:
+        """Whether each bar names its value; otherwise there is an axis."""
+        return self.few and self.bars[0].first == self.bars[0].last
+
+
+@dataclass(frozen=True)
+class Part:
+    """One name of a Shares chart: `number` samples, `share` of all in 0..1."""
+
+    name: str
+    number: int
+    share: float
+    colour: int
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How frequent each name is, the most frequent first."""
+
+    title: str
+    parts: list[Part]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One sample in a pack; `share` is that of the pack's capacity, in 0..1."""
+
+    key: str
+    tokens: int
+    share: float
+    colour: int
+
+
+@dataclass(frozen=True)
+class PackBar:
+    """One pack, its segments in order; `fill` in 0..1."""
+
+    number: int
+    fill: float
+    segments: list[Segment]
+
+
+@dataclass(frozen=True)
+class PackList:
+    """Packs that are drawn at once, those drawn on demand, and how many are not drawn."""
+
+    first: list[PackBar]
+    later: list[PackBar]
+    rest: int
 
 
 def bins(values: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(first, last, count) of equal bins of a round width that cover the values, at most BINS of them."""
+    """Return (first, last, count) of equal bins of a round width that cover the values, at most BINS of them."""
     low, high = min(values), max(values)
     width, steps = 1, (2, 2.5, 2)
     for turn in range(60):
@@ -29,66 +102,37 @@ def bins(values: Sequence[int]) -> list[tuple[int, int, int]]:
     return [(n * width, n * width + width - 1, counts[n]) for n in range(low // width, high // width + 1)]
 
 
-def histogram(title: str, values: Sequence[int]) -> str:
-    """One figure; its text names median and extremes."""
+def histogram(title: str, values: Sequence[int]) -> Histogram:
+    """Count the values in bins."""
     if not values:
-        return f'<figure class="hist"><figcaption><b>{escape(title)}</b> <span>none</span></figcaption></figure>'
-    bars = bins(values)
-    highest = max(count for _, _, count in bars)
+        return Histogram(title, "none", [])
     summary = f"median {median(values):,.0f}, {min(values):,} to {max(values):,}"
-    columns = []
-    for first, last, count in bars:
-        name = f"{first:,}" if first == last else f"{first:,} to {last:,}"
-        label = f"<small>{first:,}</small>" if len(bars) <= FEW and first == last else ""
-        number = f"<b>{count:,}</b>" if len(bars) <= FEW and count else ""
-        columns.append(
-            f'<div title="{name}: {count:,}">{number}<i style="height:{count / highest * 100:.2f}%"></i>{label}</div>'
-        )
-    axis = ""
-    if len(bars) > FEW or bars[0][0] != bars[0][1]:
-        axis = f'<p class="axis"><span>{bars[0][0]:,}</span><span>{bars[-1][1] + 1:,}</span></p>'
-    return (
-        f'<figure class="hist" role="img" aria-label="{escape(title)}: {summary}"><figcaption><b>{escape(title)}</b> '
-        f'<span>{summary}</span></figcaption><div class="columns">{"".join(columns)}</div>{axis}</figure>'
-    )
+    return Histogram(title, summary, [Bar(*one) for one in bins(values)])
 
 
 def colours(names: Sequence[str]) -> dict[str, int]:
-    """A colour for each name, the most frequent first; all beyond the sixth share the last."""
+    """Give each name a colour, the most frequent first; all beyond the sixth share the last."""
     return {name: min(rank, COLOURS - 1) for rank, (name, _) in enumerate(Counter(names).most_common())}
 
 
-def shares(title: str, names: Sequence[str]) -> str:
-    """A bar whose parts are as wide as each name is frequent, and its key."""
-    counts, colour = Counter(names).most_common(), colours(names)
-    parts = "".join(f'<i class="c{colour[name]}" style="flex:{count}"></i>' for name, count in counts)
-    keys = "".join(
-        f'<li><i class="c{colour[name]}"></i>{escape(name or "(not named)")} '
-        f"<b>{percent(count / len(names))}</b> <small>{count:,}</small></li>"
-        for name, count in counts
-    )
-    return (
-        f'<div class="shares"><h3>{escape(title)}</h3><div class="share" aria-hidden="true">{parts}</div>'
-        f'<ul class="key">{keys}</ul></div>'
-    )
+def shares(title: str, names: Sequence[str]) -> Shares:
+    """Count the names."""
+    colour = colours(names)
+    counts = Counter(names).most_common()
+    return Shares(title, [Part(name, number, number / len(names), colour[name]) for name, number in counts])
 
 
-def pack_bars(packs: list[list[int]], lengths: list[int], keys: list[str], sources: list[str], capacity: int) -> str:
-    """One bar a pack: its segments in order, coloured by source, and what is free."""
-    colour, rows = colours(sources), []
-    for number, pack in enumerate(packs[: PACKS + MORE_PACKS]):
-        used = sum(lengths[index] for index in pack)
-        segments = "".join(
-            f'<i class="c{colour[sources[index]]}" style="width:{lengths[index] / capacity * 100:.3f}%" '
-            f'title="{escape(keys[index])}: {lengths[index]:,} tokens"></i>'
-            for index in pack
-        )
-        text = f"{len(pack):,} segment{'s' * (len(pack) != 1)}, {percent(used / capacity)}"
-        rows.append(
-            f'<li><span>{number + 1}</span><div class="pack" role="img" aria-label="Pack {number + 1}: {text}">'
-            f"{segments}</div><span>{text}</span></li>"
-        )
-    first, later = "".join(rows[:PACKS]), "".join(rows[PACKS:])
-    more = f'<details><summary>{len(rows) - PACKS} packs more</summary><ol class="packs">{later}</ol></details>'
-    rest = f'<p class="quiet">{len(packs) - len(rows):,} packs more are not drawn.</p>'
-    return f'<ol class="packs">{first}</ol>{more if later else ""}{rest if len(packs) > len(rows) else ""}'
+def pack_list(
+    packs: list[list[int]], lengths: list[int], keys: list[str], sources: list[str], capacity: int
+) -> PackList:
+    """Lay out one bar per pack, coloured by source.
+
+    Args:
+        packs: indices into `lengths` (tokens), `keys` and `sources`.
+        capacity: tokens of a pack.
+    """
+    colour, bars = colours(sources), []
+    for number, pack in enumerate(packs[: PACKS + MORE_PACKS], 1):
+        segments = [Segment(keys[i], lengths[i], lengths[i] / capacity, colour[sources[i]]) for i in pack]
+        bars.append(PackBar(number, sum(lengths[i] for i in pack) / capacity, segments))
+    return PackList(bars[:PACKS], bars[PACKS:], len(packs) - len(bars))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from html import escape
 
 import torch
 from PIL import Image
@@ -22,6 +21,35 @@ MAX_IMAGES = 8  # drawn of one sample
 BUDGET = 9_000_000  # bytes of data URIs on a page
 
 
+@dataclass(frozen=True)
+class Canvas:
+    """The tiles put together, as a data URI, and SVG paths over them: tile borders and padding, in canvas pixels.
+
+    wide: width of the canvas on the page at most, in CSS pixels. padding: empty where the image fills the canvas.
+    """
+
+    uri: str
+    width: int
+    height: int
+    rows: int
+    columns: int
+    wide: int
+    cuts: str
+    padding: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a sample, counted from 1; without tiling it has a thumbnail alone."""
+
+    number: int
+    width: int
+    height: int
+    tokens: int
+    thumbnail: str
+    canvas: Canvas | None
+
+
 @dataclass
 class Album:
     """Draws images until the page holds BUDGET bytes of them; `left_out` counts those that found no room."""
@@ -34,60 +62,60 @@ class Album:
     def __post_init__(self) -> None:
         self._maker = TileMaker(self.assets.geometry, max_pixels=self.max_pixels)
 
-    def draw(self, seen: Seen) -> list[str]:
-        """A <figure> for each image of a sample. Raises BadSampleError on one that cannot be decoded."""
+    def draw(self, seen: Seen) -> list[Picture]:
+        """Draw the images of a sample. Raises BadSampleError on one that cannot be decoded."""
         sample = seen.tokens
         decoded = self._maker.decode(sample.images)
         for index, pixels in enumerate(decoded):
             if isinstance(pixels, ImageError):
                 raise BadSampleError(f"image {index} of sample {seen.key}: {pixels}", "image")
-        figures = []
+        pictures = []
         for index, pixels in enumerate(decoded):
             if index >= MAX_IMAGES or self.spent > BUDGET:
                 self.left_out += 1
                 continue
-            figures.append(self._figure(pixels, index, sample.image_sizes[index], sample.tiling))
-        return figures
+            pictures.append(self._picture(pixels, index, sample.image_sizes[index], sample.tiling))
+        return pictures
 
-    def _figure(self, pixels: torch.Tensor, index: int, size: tuple[int, int], tiling: bool) -> str:
-        geometry, (width, height) = self.assets.geometry, size
-        tiles = make_tiles(pixels, geometry, tiling)
+    def _picture(self, pixels: torch.Tensor, index: int, size: tuple[int, int], tiling: bool) -> Picture:
+        tiles = make_tiles(pixels, self.assets.geometry, tiling)
         thumbnail = self._uri(tiles[0], THUMBNAIL_SIDE)
-        tokens = f"{geometry.num_tokens(width, height, tiling):,} tokens"
-        small = f'<img class="thumb" src="{thumbnail}" width="72" height="72" alt="Thumbnail tile">'
-        if not tiling:
-            return f"<figure>{small}<figcaption>{width} × {height}: thumbnail alone, {tokens}</figcaption></figure>"
+        canvas = self._canvas(tiles[1:], *size) if tiling else None
+        return Picture(index + 1, *size, self.assets.geometry.num_tokens(*size, tiling), thumbnail, canvas)
+
+    def _canvas(self, tiles: torch.Tensor, width: int, height: int) -> Canvas:
+        """tiles: uint8 [rows * columns, 3, side, side], those of an image of width x height."""
+        geometry = self.assets.geometry
         rows, columns = geometry.grid(width, height)
         side = geometry.tile
-        grid = (
-            tiles[1:].view(rows, columns, 3, side, side).permute(2, 0, 3, 1, 4).reshape(3, rows * side, columns * side)
-        )
-        alt = f"Image {index + 1} on its canvas of {rows} × {columns} tiles"
-        return (
-            f'<figure><div class="canvas" style="--wide:{MAX_HEIGHT * columns // rows}px">'
-            f'<img src="{self._uri(grid, CANVAS_SIDE)}" alt="{escape(alt)}">'
-            f"{self._lines(width, height)}</div>{small}"
-            f"<figcaption>{width} × {height} on {columns * side} × {rows * side}: {rows} × {columns} tiles and the "
-            f"thumbnail, <b>{tokens}</b></figcaption></figure>"
+        grid = tiles.view(rows, columns, 3, side, side).permute(2, 0, 3, 1, 4).reshape(3, rows * side, columns * side)
+        return Canvas(
+            uri=self._uri(grid, CANVAS_SIDE),
+            width=columns * side,
+            height=rows * side,
+            rows=rows,
+            columns=columns,
+            wide=MAX_HEIGHT * columns // rows,
+            cuts=self._cuts(width, height),
+            padding=self._padding(width, height),
         )
 
-    def _lines(self, width: int, height: int) -> str:
-        """Tile borders, and the border of the image inside its padding, in the canvas's own pixels."""
-        geometry = self.assets.geometry
-        canvas_height, canvas_width = geometry.canvas(width, height)
-        fitted_height, fitted_width = geometry.fitted(width, height)
+    def _cuts(self, width: int, height: int) -> str:
+        """Tile borders as an SVG path."""
+        tile, (canvas_height, canvas_width) = self.assets.geometry.tile, self.assets.geometry.canvas(width, height)
+        cuts = [f"M{x} 0V{canvas_height}" for x in range(tile, canvas_width, tile)]
+        cuts += [f"M0 {y}H{canvas_width}" for y in range(tile, canvas_height, tile)]
+        return "".join(cuts)
+
+    def _padding(self, width: int, height: int) -> str:
+        """The canvas around the image as an SVG path, to be filled by the even-odd rule."""
+        canvas_height, canvas_width = self.assets.geometry.canvas(width, height)
+        fitted_height, fitted_width = self.assets.geometry.fitted(width, height)
+        if (fitted_height, fitted_width) == (canvas_height, canvas_width):
+            return ""
         top, left = (canvas_height - fitted_height) // 2, (canvas_width - fitted_width) // 2
-        cuts = "".join(f"M{x} 0V{canvas_height}" for x in range(geometry.tile, canvas_width, geometry.tile))
-        cuts += "".join(f"M0 {y}H{canvas_width}" for y in range(geometry.tile, canvas_height, geometry.tile))
-        padding = ""
-        if (fitted_height, fitted_width) != (canvas_height, canvas_width):
-            whole = f"M0 0H{canvas_width}V{canvas_height}H0Z"
-            hole = f"M{left} {top}V{top + fitted_height}H{left + fitted_width}V{top}Z"
-            padding = f'<path class="padding" fill-rule="evenodd" d="{whole}{hole}"/>'
-        return (
-            f'<svg viewBox="0 0 {canvas_width} {canvas_height}" preserveAspectRatio="none" aria-hidden="true">'
-            f'{padding}<path class="cut under" d="{cuts}"/><path class="cut" d="{cuts}"/></svg>'
-        )
+        whole = f"M0 0H{canvas_width}V{canvas_height}H0Z"
+        return f"{whole}M{left} {top}V{top + fitted_height}H{left + fitted_width}V{top}Z"
 
     def _uri(self, pixels: torch.Tensor, side: int) -> str:
         """uint8 [3, h, w] as a JPEG of at most `side` pixels, in a data URI."""

@@ -1,9 +1,8 @@
-"""Token ids -> HTML, token by token: what is learned is coloured, special tokens and newlines can be seen."""
+"""Token ids -> pieces of text, token by token, with what is special and what is learned; sample.html.j2 shows them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from html import escape
 
 import numpy as np
 
@@ -14,8 +13,8 @@ MAX_TOKENS = 1500  # shown of one sample, images not counted
 BROKEN = "\N{REPLACEMENT CHARACTER}"  # a token that is a part of a letter decodes to this
 
 
-class TokenWriter:
-    """Writes samples of one tokenizer."""
+class TokenReader:
+    """Take samples of one tokenizer to pieces."""
 
     def __init__(self, chat: ChatFormat) -> None:
         self.tokenizer, self.image_id = chat.tokenizer, chat.image_token_id
@@ -60,20 +59,7 @@ class TokenWriter:
                 yield self._text(tuple(values[index:stop])), "text", bool(mask[index:stop].all()), stop - index
             index = stop
 
-    def html(self, sample: TokenizedSample) -> str:
-        """Spans of the sample's tokens, the first MAX_TOKENS of them; what is left out is said."""
-        out, shown, rest = [], 0, 0
-        for text, kind, learned, tokens in self.pieces(sample.input_ids, sample.loss_mask):
-            if shown >= MAX_TOKENS:
-                rest += tokens
-                continue
-            shown += 1
-            if kind == "image":
-                out.append(f'<span class="image">{escape(text)} × {tokens:,}</span>')
-                continue
-            name = "special" if kind == "special" else "t"
-            body = escape(text).replace("\n", '<span class="nl">⏎</span>\n').replace("\t", '<span class="nl">⇥</span>')
-            out.append(f'<span class="{name}{" loss" if learned else ""}">{body or "∅"}</span>')
-        if rest:
-            out.append(f'<span class="image">… {rest:,} tokens more</span>')
-        return "".join(out)
+    def shown(self, sample: TokenizedSample) -> tuple[list[tuple[str, str, bool, int]], int]:
+        """Return the first MAX_TOKENS pieces, and the number of tokens in the pieces left out."""
+        pieces = list(self.pieces(sample.input_ids, sample.loss_mask))
+        return pieces[:MAX_TOKENS], sum(tokens for *_, tokens in pieces[MAX_TOKENS:])

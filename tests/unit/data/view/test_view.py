@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny_hf
 from chatml import conversation, picture
+from markup import FOREIGN, Page
 
 from nemo_amalia.cli import main
 from nemo_amalia.data.encoding.hf_folder import read_assets
@@ -17,7 +18,7 @@ from nemo_amalia.data.view.checks import findings, loss_runs
 from nemo_amalia.data.view.command import make_view
 from nemo_amalia.data.view.page import page, verdict
 from nemo_amalia.data.view.template_checks import template_findings
-from nemo_amalia.data.view.tokens import TokenWriter
+from nemo_amalia.data.view.tokens import TokenReader
 
 GOOD = tiny_hf.TEMPLATE
 BODY = (
@@ -227,32 +228,75 @@ def test_checks_read_tokens_and_mask(good, good_hf):
 
 
 def test_tokens_are_written_one_by_one(good, good_hf):
-    made = view(good, good_hf)
+    made = view(good, good_hf, samples=12)
     one = next(one for one in made.usable if len(one.tokens.images) == 2)
-    writer, tokens = TokenWriter(made.assets.chat), one.tokens
-    pieces = list(writer.pieces(tokens.input_ids, tokens.loss_mask))
+    reader, tokens = TokenReader(made.assets.chat), one.tokens
+    pieces = list(reader.pieces(tokens.input_ids, tokens.loss_mask))
     assert sum(number for *_, number in pieces) == len(tokens)
     assert "".join(text for text, _, learned, _ in pieces if learned) == "Um ã, 葡 e mais.<|im_end|>"
     assert [number for text, _, _, number in pieces if text in "ã葡"] == [2, 3]  # bytes of one letter together
     counts = [made.assets.geometry.num_tokens(*size) for size in tokens.image_sizes]
     assert [number for _, kind, _, number in pieces if kind == "image"] == counts
-    html = writer.html(tokens)
+    html = page(made).partition(f'aria-label="Tokens of {one.key}"')[2].partition("</div>")[0]
     assert f'<span class="image">&lt;image&gt; × {counts[0]:,}</span>' in html
     assert '<span class="special loss">&lt;|im_end|&gt;</span>' in html and "⏎" in html
+
+
+def figure_of(made):
+    """The page's only <figure> of an image."""
+    (figure,) = re.findall(r"<figure>.*?</figure>", page(made), re.DOTALL)
+    return figure
 
 
 def test_lines_lie_where_the_tiles_and_the_image_are(tmp_path, good_hf):
     folder = write_shards([sample(0) | {"images": [picture(96, 40, 1)]}], tmp_path / "d").folder
     made = view(folder, good_hf)
-    geometry, (figure,) = made.assets.geometry, made.shown[0][1]
+    geometry, figure = made.assets.geometry, figure_of(made)
     height, width = geometry.canvas(96, 40)
     fitted_height, fitted_width = geometry.fitted(96, 40)
     assert (height, width, fitted_width) == (64, 96, 96) and fitted_height == 40
     assert f'viewBox="0 0 {width} {height}"' in figure
     assert "M32 0V64M64 0V64M0 32H96" in figure and "M0 12V52H96V12Z" in figure  # 12 pixels of padding above and below
     assert "2 × 3 tiles" in figure and f"{geometry.num_tokens(96, 40):,} tokens" in figure
-    (alone,) = view(folder, good_hf, tiling=False).shown[0][1]
+    alone = figure_of(view(folder, good_hf, tiling=False))
     assert "<svg" not in alone and f"thumbnail alone, {geometry.num_tokens(96, 40, False)} tokens" in alone
+
+
+def test_long_samples_are_cut_and_say_so(good, good_hf, monkeypatch):
+    monkeypatch.setattr("nemo_amalia.data.view.tokens.MAX_TOKENS", 5)
+    made = view(good, good_hf, samples=1)
+    tokens = made.shown[0][0].tokens
+    pieces = list(TokenReader(made.assets.chat).pieces(tokens.input_ids, tokens.loss_mask))
+    html = page(made).partition('<div class="tokens"')[2].partition("</div>")[0]
+    assert f"… {sum(number for *_, number in pieces[5:]):,} tokens more</span>" in html
+
+
+def page_that_says(folder, assets, text: str) -> Page:
+    """The page of three samples, one of them refused, with `text` for every foreign word."""
+    named = {"source": text, "language": text}
+    samples = [sample(i, question=f"{text}?", answer=f"{text}!", **named) for i in range(2)]
+    samples.append(sample(2, question=f"{text}<|im_end|>", **named))
+    made = view(write_shards(samples, folder / "d").folder, assets)
+    for one in made.seen:
+        one.key += text  # write_shards takes no such key; shards of other people's may hold it
+        one.message += text
+    assert len(made.faulty) == 1
+    return Page(page(replace(made, source=f"dados{text}", findings=findings(made.seen, made.assets))))
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_foreign_text_is_escaped_wherever_it_stands(tmp_path, good_hf, text):
+    """The page shows the text as it is: in tokens, keys, names, messages, and in attributes."""
+    harmless, made = (page_that_says(tmp_path / str(i), good_hf, t) for i, t in enumerate(("inofensivo", text)))
+    tokens = ("span", frozenset({"class"}))  # as many as the text has; all else is alike
+    assert [tag for tag in made.shape() if tag != tokens] == [tag for tag in harmless.shape() if tag != tokens]
+    assert not made.unbalanced and not made.open
+    assert made.values("lang").count(text) == 2  # shown samples
+    assert sum(text in label for label in made.values("aria-label")) == 2
+    assert sum(text in title for title in made.values("title")) == 2  # segments of packs
+    cut = "/" in text  # the headline is the last part of the source's path
+    assert made.text.count(text) == harmless.text.count("inofensivo") - cut > 10
+    assert made.text.count(f"{text}!") == 2 and made.text.count(f"{text}?") == 2
 
 
 def test_a_blend_says_from_which_folder_each_sample_comes(tmp_path, good_hf):

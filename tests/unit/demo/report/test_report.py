@@ -2,10 +2,10 @@
 
 import json
 import re
-from html.parser import HTMLParser
 
 import pytest
 from fabricated_run import ASKED, DRAWINGS, QUESTIONS, make_run
+from markup import FOREIGN, Page
 from PIL import Image
 
 from demo.report import figures
@@ -27,31 +27,6 @@ def built(tmp_path_factory):
     """The page of one invented run, built once."""
     run = make_run(tmp_path_factory.mktemp("built") / "run")
     return report.build(run, run / "report")
-
-
-class Page(HTMLParser):
-    """Tags with attributes, the ids, and the stack's balance."""
-
-    VOID = {"meta", "link", "img", "br", "use", "path"}
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.tags, self.open, self.unbalanced = [], [], []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if tag in self.VOID:
-            return
-        if not self.open or self.open.pop() != tag:
-            self.unbalanced.append(tag)
 
 
 def test_page_says_what_the_files_say(built):
@@ -89,6 +64,32 @@ def test_what_a_model_says_cannot_become_markup(built):
     html = built.read_text()
     assert "<b>outra" not in html and "&lt;b&gt;outra&lt;/b&gt;" in html
     assert "Questão &lt;3&gt; &amp; já?" in html
+
+
+def page_that_says(folder, text: str) -> Page:
+    """The page of an invented run with `text` for every foreign word: answers, kinds, file names, facts."""
+    run = make_run(folder)
+    image = f"images/{text.replace('/', '')}.png"
+    (run / "images" / "q-000.png").rename(run / image)
+    for when in ("before", "sft", "after"):
+        lines = [json.loads(line) for line in (run / f"answers_{when}.jsonl").read_text().splitlines()]
+        lines[0] |= {"kind": text, "image": image, "question": text, "answer": text, "prediction": f"{text} {when}"}
+        lines[-1] |= {"prediction": f"{text} {when}"}  # a drawing: its question and answer must be known ones
+        (run / f"answers_{when}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    facts = {"layout": text, "seconds": {text: 3.0}, "versions": {text: text}}
+    (run / "facts.json").write_text(json.dumps(facts))
+    return Page(report.build(run, run / "report").read_text())
+
+
+@pytest.mark.parametrize("text", FOREIGN)
+def test_foreign_text_is_escaped_wherever_it_stands(tmp_path, text):
+    """The page has the tags and attributes of one that says something harmless, and shows the text as it is."""
+    harmless, page = page_that_says(tmp_path / "a", "inofensivo"), page_that_says(tmp_path / "b", text)
+    assert page.shape() == harmless.shape() and not page.unbalanced and not page.open
+    assert page.values("data-kind").count(text) == harmless.values("data-kind").count("inofensivo") == 1
+    assert f"images/{text.replace('/', '')}.png" in page.values("src") and text in page.values("data-value")
+    assert page.text.count(text) == harmless.text.count("inofensivo") > 10
+    assert sum(text in alt for alt in page.values("alt")) == 1
 
 
 def test_curves_follow_the_theme_and_have_ids_of_their_own(run):
