@@ -7,13 +7,17 @@ import io
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from skimage import data as photographs
 
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 from nemo_amalia.data.shards.write import write_shards
+
+if TYPE_CHECKING:
+    from nemo_amalia.data.encoding.hf_folder import ModelFormat
+    from nemo_amalia.data.settings import StreamSettings
 
 TILE, PATCH, TOKENS = 384, 16, 16384
 PINPOINTS = grids_up_to(12, TILE)
@@ -72,15 +76,22 @@ def tokenizer() -> Any:
     return found
 
 
-def settings() -> dict[str, Any]:
-    """Of build_loader: one pass over the data, in packs."""
+def stream(**data: Any) -> tuple[StreamSettings, ModelFormat]:
+    """The settings and the format of build_loader: one pass over the data, in packs. data: keys of conf/data."""
+    from nemo_amalia.config.schema import DataConfig, RunConfig
     from nemo_amalia.data.encoding.chat import ChatFormat
+    from nemo_amalia.data.encoding.hf_folder import ModelFormat
+    from nemo_amalia.data.settings import StreamSettings
 
-    return {
-        "geometry": GEOMETRY,
-        "chat": ChatFormat(tokenizer()),
-        "seq_length": TOKENS,
-        "image_mean": MEAN,
-        "image_std": STD,
-        "repeat": False,
-    }
+    settings = StreamSettings(
+        data=DataConfig(**data),
+        sample_kind="conversations",
+        seq_length=TOKENS,
+        micro_batch_size=1,
+        tiling=True,
+        packing=True,
+        segment_multiple=1,
+        seed=RunConfig.seed,
+        repeat=False,
+    )
+    return settings, ModelFormat(ChatFormat(tokenizer()), GEOMETRY, MEAN, STD)

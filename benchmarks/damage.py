@@ -9,6 +9,7 @@ import io
 import json
 import random
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -58,15 +59,18 @@ def reader(folder: Path, found: dict):
     """A function that reads the folder once, and leaves the counts in `found`."""
     from transformers import AutoTokenizer
 
+    from benchmarks.corpus import stream
     from nemo_amalia.data.encoding.chat import ChatFormat
+    from nemo_amalia.data.encoding.hf_folder import ModelFormat
     from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
     from nemo_amalia.data.loading.energon_stream import build_loader
 
-    settings = {"geometry": ImageGeometry(TILE, PATCH, grids_up_to(12, TILE)), "seq_length": SEQ_LENGTH}
-    settings |= {"chat": ChatFormat(AutoTokenizer.from_pretrained(TOKENIZER)), "image_mean": MEAN, "image_std": STD}
+    chat = ChatFormat(AutoTokenizer.from_pretrained(TOKENIZER))
+    form = ModelFormat(chat, ImageGeometry(TILE, PATCH, grids_up_to(12, TILE)), MEAN, STD)
+    settings = replace(stream(num_workers=0, packing_buffer_size=100)[0], seq_length=SEQ_LENGTH)
 
     def read() -> None:
-        loader = build_loader(folder, num_workers=0, repeat=False, packing_buffer_size=100, **settings)
+        loader = build_loader(folder, settings, form)
         keys = [key.rpartition("/")[2] for batch in loader for key in batch.keys]
         loader.close()
         named = {fault.key.rpartition("/")[2] for fault in loader.faults.log()}

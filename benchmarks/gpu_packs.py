@@ -35,7 +35,7 @@ def images_of(length: int, geometry, share: float) -> list[tuple[int, int]]:
     """Images whose tokens make up to ``share`` of a sample of ``length`` tokens, the largest first."""
     left, found = int(length * share), []
     for size in image_sizes(geometry.tile):
-        cost = geometry.num_tokens(*size)
+        cost = geometry.num_tokens(*size, True)
         while cost <= left:
             found.append(size)
             left -= cost
@@ -52,11 +52,11 @@ def pack_samples(lengths: Sequence[int], geometry, image_token_id: int, share: f
     made = []
     for number, length in enumerate(lengths):
         sizes = images_of(length, geometry, share)
-        images = sum(geometry.num_tokens(*size) for size in sizes)
+        images = sum(geometry.num_tokens(*size, True) for size in sizes)
         ids = np.full(length, 7 if image_token_id != 7 else 8, dtype=np.int32)
         ids[:images] = image_token_id
         mask = (np.arange(length) >= (images + length) // 2).astype(np.uint8)
-        shapes = [(geometry.num_tiles(*size), 3, geometry.tile, geometry.tile) for size in sizes]
+        shapes = [(geometry.num_tiles(*size, True), 3, geometry.tile, geometry.tile) for size in sizes]
         generator = torch.Generator().manual_seed(number)
         tiles = [torch.randint(256, shape, dtype=torch.uint8, generator=generator) for shape in shapes]
         sample = TokenizedSample(f"slice/{number}", "slice", ids, mask, (b"",) * len(sizes), tuple(sizes), True)
@@ -78,7 +78,7 @@ def rows_of(run, shape):
 
     packs, geometry = pack_lengths(run.stage.seq_length), shape.geometry
     tiles = [
-        sum(geometry.num_tiles(*size) for length in pack for size in images_of(length, geometry, IMAGE_SHARE))
+        sum(geometry.num_tiles(*size, True) for length in pack for size in images_of(length, geometry, IMAGE_SHARE))
         for pack in packs
     ]
     return replace(ordinary_rows(run, shape, packs), tiles=sum(tiles) / len(tiles))

@@ -8,7 +8,9 @@ from megatron.bridge.data.base import DatasetBuildContext, DatasetProvider
 
 from benchmarks.gpu_packs import pack_lengths, pack_samples
 from nemo_amalia.cluster.plan.microbatch import IMAGE_SHARE
+from nemo_amalia.config.schema import DataConfig, RunConfig
 from nemo_amalia.data.loading.collator import Collator
+from nemo_amalia.data.settings import StreamSettings
 
 
 @dataclass
@@ -36,11 +38,17 @@ class SlicePacks(DatasetProvider):
         """One pack."""
         whole = [max(length // self.segment_multiple, 1) * self.segment_multiple for length in lengths]
         drawn = pack_samples(whole, self.geometry, self.image_token_id, IMAGE_SHARE)
-        collate = Collator(
+        settings = StreamSettings(
+            data=DataConfig(),
+            sample_kind="conversations",
             seq_length=self.seq_length,
-            pad_token_id=2,
-            image_token_id=self.image_token_id,
-            geometry=self.geometry,
+            micro_batch_size=1,
+            tiling=True,
+            packing=True,
             segment_multiple=self.segment_multiple,
+            seed=RunConfig.seed,
+        )
+        collate = Collator(
+            pad_token_id=2, image_token_id=self.image_token_id, geometry=self.geometry, settings=settings
         )
         return collate([sample for sample, _ in drawn], [tiles for _, tiles in drawn])

@@ -13,6 +13,7 @@ from PIL import Image
 from skimage import data as photographs
 
 from benchmarks.measure import interleaved, table
+from nemo_amalia.config.schema import DataConfig
 
 SIZE, TILE, MEAN, STD = (1600, 1200), 384, [0.5] * 3, [0.5] * 3
 
@@ -42,7 +43,7 @@ def main() -> None:
     from nemo_amalia.data.images.tiles import TileMaker, normalise
 
     pinpoints, images = grids_up_to(12, TILE), jpegs(arguments.images)
-    maker = TileMaker(ImageGeometry(TILE, 16, pinpoints))
+    maker = TileMaker(ImageGeometry(TILE, 16, pinpoints), DataConfig.max_image_pixels)
     side = {"height": TILE, "width": TILE}
     processor = LlavaNextImageProcessor(
         size=side,

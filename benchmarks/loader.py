@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.corpus import TOKENS, settings, write
+from benchmarks.corpus import TOKENS, stream, write
 from benchmarks.measure import table
 from benchmarks.peer import peer
 
@@ -32,7 +32,7 @@ def ours(folder: Path) -> tuple[int, int, int]:
     """(samples, real tokens, tokens with padding) of one pass."""
     from nemo_amalia.data.loading.energon_stream import build_loader
 
-    loader = build_loader(folder, **settings(), num_workers=1)
+    loader = build_loader(folder, *stream(num_workers=1))
     count = tokens = packs = 0
     for batch in loader:
         count, tokens, packs = count + batch.num_samples, tokens + batch.num_tokens, packs + 1

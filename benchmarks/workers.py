@@ -12,11 +12,12 @@ import re
 import statistics
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from benchmarks.corpus import TWO_MEGAPIXELS, settings, write
+from benchmarks.corpus import TWO_MEGAPIXELS, stream, write
 from benchmarks.measure import table
 
 BUFFER = 500
@@ -26,7 +27,7 @@ def seconds_a_sample(folder: Path, workers: int) -> float:
     """Of a pass over the shards, without the batches that come first: workers start and fill their buffers then."""
     from nemo_amalia.data.loading.energon_stream import build_loader
 
-    loader = build_loader(folder, **settings(), num_workers=workers, packing_buffer_size=50, shuffle_buffer_size=50)
+    loader = build_loader(folder, *stream(num_workers=workers, packing_buffer_size=50, shuffle_buffer_size=50))
     for _ in itertools.islice(loader, 4 * workers):
         pass
     start, count = time.perf_counter(), 0
@@ -52,8 +53,8 @@ def weigh(folder: Path) -> tuple[int, int, int]:
     """(peak bytes, own bytes now, bytes of a checkpoint's state) of a worker in mid-stream, its buffer full."""
     from nemo_amalia.data.loading.energon_stream import build_loader
 
-    stream = settings() | {"repeat": True, "num_workers": 1, "packing_buffer_size": BUFFER}
-    loader = build_loader(folder, **stream, checkpoint_every_seconds=0)
+    settings, form = stream(num_workers=1, packing_buffer_size=BUFFER)
+    loader = build_loader(folder, replace(settings, repeat=True, checkpoint_every_seconds=0), form)
     for _ in itertools.islice(loader, 200):
         pass
     (worker,) = loader._energon._iterator._workers

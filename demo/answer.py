@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from demo import score, variety
-from nemo_amalia.utils.errors import DataError, UserError
+from demo.errors import DemoError
 
 MAX_NEW_TOKENS = 24  # the longest expected answer has 19, and its end
 BATCH = 50  # also how often progress is said
@@ -25,18 +25,18 @@ def load_model(folder: Path):
     """(model in fp32 and eval mode, processor that pads on the left) of a Hugging Face folder.
 
     Raises:
-        ValueError: the folder is missing, or its vocabulary lacks <|im_end|>.
+        DemoError: the folder is missing, or its vocabulary lacks <|im_end|>.
     """
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging
 
     if not (Path(folder) / "config.json").is_file():
-        raise DataError(f"{folder} holds no config.json: give a folder that `amalia export` or import made")
+        raise DemoError(f"{folder} holds no config.json: give a folder that `amalia export` or import made")
     logging.disable_progress_bar()
     processor = AutoProcessor.from_pretrained(folder)
     processor.tokenizer.padding_side = "left"  # generation goes on from the last column
     if processor.tokenizer.convert_tokens_to_ids(_END) in (None, processor.tokenizer.unk_token_id):
-        raise DataError(f"the vocabulary of {folder} lacks {_END}, where an answer ends: it is not ChatML")
+        raise DemoError(f"the vocabulary of {folder} lacks {_END}, where an answer ends: it is not ChatML")
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype="float32").eval()
     return model, processor
 
@@ -102,7 +102,7 @@ def write_answers(samples: list[dict], predictions: list[str], out: Path) -> lis
     """Write one JSON line a question to `out` and the pictures to `images/` beside it; returns the records.
 
     Raises:
-        ValueError: the folder of `out` cannot be written.
+        DemoError: the folder of `out` cannot be written.
     """
     folder = out.parent / "images"
     try:
@@ -116,7 +116,7 @@ def write_answers(samples: list[dict], predictions: list[str], out: Path) -> lis
             records.append(record)
         out.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records), encoding="utf-8")
     except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror}: choose a folder that can be written") from error
+        raise DemoError(f"cannot write {out}: {error.strerror}: choose a folder that can be written") from error
     return records
 
 
@@ -128,12 +128,12 @@ def run(
     Writes `out`, prints the table; returns the records.
 
     Raises:
-        ValueError: no questions asked for, no model there, or an output that cannot be written.
+        DemoError: no questions asked for, no model there, or an output that cannot be written.
     """
     from demo.scenes.samples import drawing_questions, eval_samples
 
     if n < 1:
-        raise DataError(f"--samples is {n}, expected at least 1")
+        raise DemoError(f"--samples is {n}, expected at least 1")
     model, processor = load_model(model_dir)
     say(f"[answers] {n + drawings} held-out questions to {model_dir}")
     samples = [*eval_samples(n, seed), *drawing_questions(drawings, seed)]
@@ -158,7 +158,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)  # so small a model gains nothing from more, and loses ten-fold where cores are shared
     try:
         run(args.model, args.samples, args.seed, args.out, args.drawings, say=lambda line: print(line, flush=True))
-    except UserError as error:
+    except DemoError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo_amalia.utils.errors import DataError
+from demo.errors import DemoError
 from nemo_amalia.utils.files import read_json
 
 #: folder of the stage -> its name in the report.
@@ -59,22 +59,22 @@ def read_lines(path: Path, required: tuple[str, ...]) -> list[dict]:
     """The objects of a JSON-lines file, each with the required fields.
 
     Raises:
-        ValueError: the file is missing or empty, a line is no JSON object, or a field is missing.
+        DemoError: the file is missing or empty, a line is no JSON object, or a field is missing.
     """
     if not path.is_file():
-        raise DataError(f"{path} is missing: run `make demo` to its end, or give another --run folder")
+        raise DemoError(f"{path} is missing: run `make demo` to its end, or give another --run folder")
     records = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
             record = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {number}, is not JSON ({error.msg}): it is torn, run again") from error
+            raise DemoError(f"{path}, line {number}, is not JSON ({error.msg}): it is torn, run again") from error
         absent = [name for name in required if not isinstance(record, dict) or name not in record]
         if absent:
-            raise DataError(f"{path}, line {number}, lacks {', '.join(absent)}: write it with this version")
+            raise DemoError(f"{path}, line {number}, lacks {', '.join(absent)}: write it with this version")
         records.append(record)
     if not records:
-        raise DataError(f"{path} is empty, expected one line a step or a question: run `make demo` to its end")
+        raise DemoError(f"{path} is empty, expected one line a step or a question: run `make demo` to its end")
     return records
 
 
@@ -82,7 +82,7 @@ def read_run(folder: Path) -> RunInputs:
     """Read and check a run folder.
 
     Raises:
-        ValueError: an input is missing, torn or empty, or before and after answer different questions.
+        DemoError: an input is missing, torn or empty, or before and after answer different questions.
     """
     folder = Path(folder)
     stages = {
@@ -93,20 +93,20 @@ def read_run(folder: Path) -> RunInputs:
     asked = [[(r["key"], r["question"], r["answer"]) for r in records] for records in answers]
     other = next((when for when, mine in zip(ANSWERS, asked, strict=True) if mine != asked[-1]), None)
     if other is not None:
-        raise DataError(
+        raise DemoError(
             f"answers_{other}.jsonl ({len(asked[ANSWERS.index(other)])} lines) and answers_after.jsonl ({len(after)}) "
             f"of {folder} are not of the same questions in the same order: ask with one --samples, --drawings, --seed"
         )
     absent = [record["image"] for record in after if not (folder / record["image"]).is_file()]
     if absent:
-        raise DataError(f"{folder / absent[0]} is missing ({len(absent)} pictures in all): run demo.answer again")
+        raise DemoError(f"{folder / absent[0]} is missing ({len(absent)} pictures in all): run demo.answer again")
     path = folder / "facts.json"
     if not path.is_file():
-        raise DataError(f"{path} is missing: run `make demo` to its end, or give another --run folder")
+        raise DemoError(f"{path} is missing: run `make demo` to its end, or give another --run folder")
     try:
         facts = read_json(path)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not JSON ({error.msg}): run `make demo` again") from error
+        raise DemoError(f"{path} is not JSON ({error.msg}): run `make demo` again") from error
     if not isinstance(facts, dict):
-        raise DataError(f"{path} holds a {type(facts).__name__}, expected an object: run `make demo` again")
+        raise DemoError(f"{path} holds a {type(facts).__name__}, expected an object: run `make demo` again")
     return RunInputs(folder, stages, before, sft, after, facts)

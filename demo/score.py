@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import sqrt
 
-from nemo_amalia.utils.errors import DataError
+from demo.errors import DemoError
 
 SCENES = "cenas"
 _FINAL = " \t\r\n.,;:!?…"
@@ -48,11 +48,11 @@ def is_correct(prediction: str, answer: str) -> bool:
     """Whether the whole prediction equals the answer once both are normalised.
 
     Raises:
-        ValueError: the answer is empty after normalisation, so that an empty prediction would pass.
+        DemoError: the answer is empty after normalisation, so that an empty prediction would pass.
     """
     expected = normalise(answer)
     if not expected:
-        raise DataError(f"the answer {answer!r} holds no word to compare with: correct the sample")
+        raise DemoError(f"the answer {answer!r} holds no word to compare with: correct the sample")
     return normalise(prediction) == expected
 
 

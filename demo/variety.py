@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from demo.errors import DemoError
 from demo.scenes.drawings import PHRASES, THINGS, VARIETIES, Drawing
 from demo.scenes.scenes import COLOURS
 from demo.score import is_correct
-from nemo_amalia.utils.errors import DataError
 
 DRAWINGS = "desenhos"  # source of the records that are about drawings
 #: variety -> its forms.
@@ -80,5 +80,5 @@ def _right(record: dict) -> list[str]:
     drawn = (Drawing(thing, colour) for thing in THINGS for colour in COLOURS)
     found = next((d for d in drawn if d.answer(question, "pt-PT") == record["answer"]), None)
     if found is None:
-        raise DataError(f"{record['answer']!r} answers {question!r} about no drawing: ask again with this version")
+        raise DemoError(f"{record['answer']!r} answers {question!r} about no drawing: ask again with this version")
     return [found.answer(question, variety) for variety in VARIETIES]

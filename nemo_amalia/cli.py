@@ -44,6 +44,8 @@ DATA_COMMANDS: dict[str, str] = {
 
 def parser(with_data: bool = False) -> argparse.ArgumentParser:
     """The command line; ``with_data`` knows the commands below `amalia data`, too."""
+    from nemo_amalia.config.schema import RunConfig
+
     top = argparse.ArgumentParser(prog="amalia", description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
     take = commands.add_parser("import", help="Hugging Face -> Megatron checkpoint")
@@ -52,7 +54,7 @@ def parser(with_data: bool = False) -> argparse.ArgumentParser:
     take.add_argument("--llm", type=Path, help="a Llama folder with its tokenizer; with --vision")
     take.add_argument("--out", type=Path, required=True, help="the checkpoint folder to write")
     take.add_argument("--max-tiles", type=int, default=12, help="with --vision: tiles of the largest grid (paper: 12)")
-    take.add_argument("--seed", type=int, default=1234, help="with --vision: of the fresh connector")
+    take.add_argument("--seed", type=int, default=RunConfig.seed, help="with --vision: of the fresh connector")
     take.add_argument("--dtype", choices=["fp32", "bf16"], help="default: as the weights are stored")
     give = commands.add_parser("export", help="Megatron checkpoint -> Hugging Face")
     give.add_argument("--checkpoint", type=Path, required=True)
@@ -161,7 +163,7 @@ def run_import(arguments: argparse.Namespace) -> int:
             llm=arguments.llm,
             out=arguments.out,
             max_tiles=arguments.max_tiles,
-            seed=arguments.seed,
+            connector_seed=arguments.seed,
             dtype=arguments.dtype,
         )
     print(f"imported to {arguments.out}")

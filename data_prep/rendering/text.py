@@ -14,10 +14,10 @@ from data_prep.rendering.glyphs import Face, face
 from data_prep.rendering.page import Page, around, quads_of
 from data_prep.rendering.wrap import WrappedLine, normalise, wrap_block
 from data_prep.seeds import choices, weighted
-from nemo_amalia.utils.errors import ConfigError
+from nemo_amalia.utils.errors import ConfigError, DataError
 
 
-class CannotRender(ValueError):
+class CannotRender(DataError):
     """A text that cannot stand on such a page; `reason` is the name to count it under: glyph, overflow or empty."""
 
     def __init__(self, message: str, reason: str) -> None:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from nemo_amalia.utils.errors import DataError
+from demo.errors import DemoError
 from nemo_amalia.utils.files import read_json
 
 BASE = Path(__file__).resolve().parents[1] / "base"
@@ -86,7 +86,7 @@ def build_tokenizer(seed: int = TOKENIZER_SEED):
     roles = ["user\n", "assistant\n", "system\n"] * 400  # the template's own words
     tokenizer.train_from_iterator([*tokenizer_corpus(seed), *roles], trainer)
     if tokenizer.get_vocab_size() != VOCABULARY:
-        raise DataError(f"the tokenizer has {tokenizer.get_vocab_size()} tokens, expected {VOCABULARY}: more text")
+        raise DemoError(f"the tokenizer has {tokenizer.get_vocab_size()} tokens, expected {VOCABULARY}: more text")
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,

@@ -13,11 +13,11 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
+from demo.errors import DemoError
 from demo.pretraining import tiny
 from demo.pretraining.muon import Schedule, optimizers
 from demo.scenes import questions, samples, scenes
 from demo.scenes.words import ORDINALS
-from nemo_amalia.utils.errors import DataError
 
 _GRID = tiny.TILE // tiny.PATCH
 
@@ -185,7 +185,7 @@ def train_tower(tokenizer, records: list[dict], steps: int, device: str, seed: i
     torch.manual_seed(seed)
     rng = random.Random(seed)
     if len(records) < 128 + batch:
-        raise DataError(f"{len(records)} pictures are too few: 128 are kept for checking, and a step takes {batch}")
+        raise DemoError(f"{len(records)} pictures are too few: 128 are kept for checking, and a step takes {batch}")
     checked, records = records[:128], records[128:]
     model = Contrast().to(device)
     made = optimizers(model, muon_lr=3e-3, adam_lr=2e-3)

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from demo import score
+from demo.errors import DemoError
 from demo.report import variety as report_variety
 from demo.report.cards import cards, kind_buttons, outcome_buttons
 from demo.report.figures import CURVES, curve_svg
 from demo.run_folder import KIND_NAMES, STAGES, RunInputs, read_run
 from demo.score import Tally
-from nemo_amalia.utils.errors import DataError, UserError
+from nemo_amalia.utils.errors import UserError
 from nemo_amalia.utils.page import percent, render
 
 TARGET = 0.90  # issue 2: at least 90 % of the held-out scene questions
@@ -132,7 +133,7 @@ def page(inputs: RunInputs) -> str:
     """Render the page; every number in it is computed from the inputs."""
     before, after = score.scene_accuracy(inputs.before), score.scene_accuracy(inputs.after)
     if not after.asked:
-        raise DataError(f"{inputs.folder} asked no scene question: run demo.answer with --samples 10 or more")
+        raise DemoError(f"{inputs.folder} asked no scene question: run demo.answer with --samples 10 or more")
     return render(
         TEMPLATE,
         before=before,
@@ -155,7 +156,7 @@ def build(run: Path, out: Path) -> Path:
     """Write `out`/report.html and copy its pictures to `out`/images; returns the page's path.
 
     Raises:
-        ValueError: an input is missing or torn (demo/run_folder.py), or `out` cannot be written.
+        DemoError: an input is missing or torn (demo/run_folder.py), or `out` cannot be written.
     """
     inputs = read_run(run)
     html = page(inputs)
@@ -165,7 +166,7 @@ def build(run: Path, out: Path) -> Path:
             shutil.copyfile(inputs.folder / record["image"], out / "images" / Path(record["image"]).name)
         (out / "report.html").write_text(html, encoding="utf-8")
     except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror}: choose a folder that can be written") from error
+        raise DemoError(f"cannot write {out}: {error.strerror}: choose a folder that can be written") from error
     return out / "report.html"
 
 
@@ -182,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
             from demo.report.readme_figure import readme_figure
 
             readme_figure(read_run(args.run), args.readme)
-    except UserError as error:
+    except (DemoError, UserError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"report: {path.resolve().as_uri()}")

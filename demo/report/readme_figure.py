@@ -4,11 +4,11 @@ import textwrap
 from pathlib import Path
 
 from demo import score, variety
+from demo.errors import DemoError
 from demo.report.figures import PAPER, draw_loss, draw_rewards, style
 from demo.run_folder import KIND_NAMES, RunInputs
 from demo.score import is_correct
 from demo.variety import DRAWINGS, forms_of
-from nemo_amalia.utils.errors import DataError
 
 PIXELS = (1600, 1030)
 _DPI = 100
@@ -133,7 +133,7 @@ def readme_figure(inputs: RunInputs, out: Path) -> None:
     """Write the picture (PIXELS wide and high) as PNG to `out`.
 
     Raises:
-        ValueError: `out` cannot be written.
+        DemoError: `out` cannot be written.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -169,4 +169,4 @@ def readme_figure(inputs: RunInputs, out: Path) -> None:
             Path(out).parent.mkdir(parents=True, exist_ok=True)
             figure.savefig(out, dpi=_DPI)
         except OSError as error:
-            raise DataError(f"cannot write {out}: {error.strerror}: choose a folder that can be written") from error
+            raise DemoError(f"cannot write {out}: {error.strerror}: choose a folder that can be written") from error

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from demo.errors import DemoError
 from demo.scenes.questions import Question
 from demo.scenes.split import Side
-from nemo_amalia.utils.errors import DataError
 
 _SKIMAGE, _SKLEARN = ("skimage", "data"), ("sklearn", "datasets/images")
 
@@ -66,12 +66,12 @@ def load(photo: Photo) -> Image.Image:
     """The whole photograph as RGB.
 
     Raises:
-        ValueError: the package does not carry it.
+        DemoError: the package does not carry it.
     """
     package, folder = photo.package
     path = importlib.resources.files(package) / folder / photo.name
     if not path.is_file():
-        raise DataError(f"{photo.name} is not in {package}'s {folder}: install the versions of pyproject.toml")
+        raise DemoError(f"{photo.name} is not in {package}'s {folder}: install the versions of pyproject.toml")
     with path.open("rb") as stream:
         return Image.open(stream).convert("RGB")
 

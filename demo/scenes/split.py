@@ -7,7 +7,7 @@ see only `train`, the evaluation only `eval`, whatever their seeds (issue 2: hel
 import hashlib
 from typing import Literal
 
-from nemo_amalia.utils.errors import DataError
+from demo.errors import DemoError
 
 Side = Literal["train", "eval"]
 
@@ -30,11 +30,11 @@ def require_side(content: str, side: Side) -> None:
     """Refuse content of the other side.
 
     Raises:
-        ValueError: `content` belongs to the other side.
+        DemoError: `content` belongs to the other side.
     """
     seen = side_of(content)
     if seen != side:
-        raise DataError(
+        raise DemoError(
             f"{content!r} lies on the {seen} side of the split and was asked for as {side}: draw another one "
             "(demo/scenes/split.py decides by content, so it cannot be moved)"
         )

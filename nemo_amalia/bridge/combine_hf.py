@@ -59,7 +59,7 @@ def compose(
     out: Path,
     *,
     max_tiles: int = 12,
-    seed: int = 0,
+    connector_seed: int,
     dtype: torch.dtype | None = None,
     shard_bytes: int = SHARD_BYTES,
 ) -> Path:
@@ -81,7 +81,7 @@ def compose(
         weight_map.PORTABLE, config.vision_config.num_hidden_layers, config.text_config.num_hidden_layers, tied
     )
     _check_sources(parts, expected, vision, llm)
-    tensors = _tensors(parts, config, place, expected, seed)
+    tensors = _tensors(parts, config, place, expected, connector_seed)
     write_shards(((name, tensor.to(dtype)) for name, tensor in tensors), out, shard_bytes)
     config.save_pretrained(out)
     _processor(tokenizer, config, Path(vision)).save_pretrained(out)
@@ -138,9 +138,9 @@ def _check_sources(parts: Parts, expected: list[str], vision: Path, llm: Path) -
 
 
 def _tensors(
-    parts: Parts, config: Any, place: vocabulary.Place, expected: list[str], seed: int
+    parts: Parts, config: Any, place: vocabulary.Place, expected: list[str], connector_seed: int
 ) -> Iterator[tuple[str, Tensor]]:
-    fresh = _fresh(config, seed)
+    fresh = _fresh(config, connector_seed)
     grown = (weight_map.PORTABLE.output, weight_map.PORTABLE.decoder + "embed_tokens.weight")
     for name in expected:
         source = _source(parts, name)
@@ -148,12 +148,12 @@ def _tensors(
         yield name, vocabulary.grow(tensor, place) if name in grown else tensor
 
 
-def _fresh(config: Any, seed: int) -> dict[str, Tensor]:
+def _fresh(config: Any, connector_seed: int) -> dict[str, Tensor]:
     """Connector and newline: normal with the decoder's initializer_range, biases 0, newline 1/sqrt(hidden).
 
     transformers' rule (PreTrainedModel._init_weights, LlavaNextPreTrainedModel._init_weights), from our own seed.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(connector_seed)
     hidden, vision = config.text_config.hidden_size, config.vision_config.hidden_size
     std, prefix = config.text_config.initializer_range, weight_map.PORTABLE.connector
 

@@ -10,6 +10,7 @@ import torch
 from nemo_amalia.bridge import assets
 from nemo_amalia.bridge.checkpoints import ASSETS
 from nemo_amalia.bridge.supported import check_supported
+from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.utils.errors import CheckpointError
 from nemo_amalia.utils.files import atomic_folder
 
@@ -23,13 +24,14 @@ def import_checkpoint(
     vision: Path | None = None,
     llm: Path | None = None,
     max_tiles: int = 12,
-    seed: int = 0,
+    connector_seed: int = RunConfig.seed,
     dtype: str | None = None,
 ) -> Path:
     """Write a Megatron checkpoint (torch_dist, iteration 0) with its ``hf`` assets to ``out``; returns ``out``.
 
-    hf: a LLaVA-NeXT folder; or vision and llm: a SigLIP and a Llama folder, joined by a connector drawn from ``seed``,
-    with the grids of at most ``max_tiles`` tiles. dtype: fp32, bf16 or fp16; None keeps the folder's.
+    hf: a LLaVA-NeXT folder; or vision and llm: a SigLIP and a Llama folder, joined by a connector drawn from
+    ``connector_seed``, with the grids of at most ``max_tiles`` tiles. dtype: fp32, bf16 or fp16; None keeps the
+    folder's.
     Runs in one process, without torchrun. Raises CheckpointError for folders that do not fit, before it writes.
     """
     if (hf is None) != (vision is not None and llm is not None) or (hf is not None and (vision or llm)):
@@ -44,7 +46,7 @@ def import_checkpoint(
             from nemo_amalia.bridge.combine_hf import compose
 
             with tempfile.TemporaryDirectory(prefix=".composed-", dir=partial.parent) as folder:
-                compose(vision, llm, Path(folder), max_tiles=max_tiles, seed=seed, dtype=chosen)
+                compose(vision, llm, Path(folder), max_tiles=max_tiles, connector_seed=connector_seed, dtype=chosen)
                 _write(Path(folder), partial, chosen)
     return Path(out)
 

@@ -30,7 +30,7 @@ class ConversationSample:
 
     messages: chat turns, {"role", "content"}; content is a string (every "<image>" in it is an image) or a
         list of {"type": "image"} and {"type": "text", "text": ...}.
-    images: compressed bytes, in the order of their placeholders. context: messages at the beginning that are not
+    images: compressed bytes, in the order of their placeholders. prompt_turns: messages at the beginning that are not
     learned, whoever says them (the prompt of a preference pair).
     """
 
@@ -39,7 +39,7 @@ class ConversationSample:
     images: tuple[bytes, ...]
     source: str
     language: str
-    context: int = 0
+    prompt_turns: int = 0
 
     @property
     def conversations(self) -> tuple[ConversationSample, ...]:
@@ -72,7 +72,7 @@ class PreferenceSample:
                 self.images,
                 self.source,
                 self.language,
-                context=len(self.prompt),
+                prompt_turns=len(self.prompt),
             )
             for name, answer in (("chosen", self.chosen), ("rejected", self.rejected))
         )

@@ -20,6 +20,7 @@ from megatron.core.pipeline_parallel.utils import (
 )
 from megatron.core.transformer import ModuleSpec
 
+from nemo_amalia.config.schema import ModelConfig, StageConfig
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 from nemo_amalia.model.amalia_vl import AmaliaVLModel
 from nemo_amalia.model.connectors import ConnectorConfig, output_side
@@ -54,8 +55,8 @@ class AmaliaVLModelProvider(GPTModelProvider):
     connector: ConnectorConfig = field(default_factory=ConnectorConfig)
     image_token_id: int = 0
     image_grid_pinpoints: list[list[int]] = field(default_factory=_default_pinpoints)
-    tiling: bool = True
-    tower_data_parallel: bool = True
+    tiling: bool = StageConfig.tiling
+    tower_data_parallel: bool = ModelConfig.tower_data_parallel
     vision_recompute: bool = False
     trainable: list[str] = field(default_factory=lambda: list(MODULES))
 

@@ -114,7 +114,7 @@ class VisionTower(MegatronModule):
     """pixel_values [T, C, image_size, image_size] -> features [T, P, v]. The same parameters on every TP rank."""
 
     def __init__(
-        self, vision: VisionConfig, decoder: TransformerConfig, groups: ProcessGroupCollection, recompute: bool = False
+        self, vision: VisionConfig, decoder: TransformerConfig, groups: ProcessGroupCollection, recompute: bool
     ):
         check_vision(vision)
         config = tower_config(vision, decoder, recompute)

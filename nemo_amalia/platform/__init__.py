@@ -14,7 +14,7 @@ CPU_ENVIRONMENT = {"TORCHDYNAMO_DISABLE": "1"}
 COMMON_ENVIRONMENT = {"CUDA_DEVICE_MAX_CONNECTIONS": "1"}
 
 
-def environment(threads: int = 1) -> dict[str, str]:
+def environment(threads: int) -> dict[str, str]:
     """Environment variables for a rank process; ``threads`` is the OpenMP share of one rank."""
     cpu = {} if has_gpu() else {**CPU_ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}
     return {**COMMON_ENVIRONMENT, **cpu}

@@ -7,6 +7,8 @@ chroma (images.py asks for it). Without that, edges of colour differ by tens.
 import pytest
 from gpu_ranks import start
 
+from nemo_amalia.config.schema import DataConfig
+
 
 def pictures() -> dict[str, bytes]:
     """Photographs as JPEG with and without subsampled chroma, grey and progressive, and PNG, by name."""
@@ -40,7 +42,10 @@ def decode() -> dict:
 
     found, images = {}, pictures()
     geometry = ImageGeometry(384, 16, tuple(grids_up_to(12, 384)))
-    on_cpu, on_gpu = (TileMaker(geometry, device).decode(list(images.values())) for device in ("cpu", "mixed"))
+    on_cpu, on_gpu = (
+        TileMaker(geometry, DataConfig.max_image_pixels, device).decode(list(images.values()))
+        for device in ("cpu", "mixed")
+    )
     for name, one, other in zip(images, on_cpu, on_gpu, strict=True):
         assert one.shape == other.shape, name
         found[name] = [int((one.int() - other.cpu().int()).abs().max()), other.device.type, float(one.float().std())]
@@ -61,6 +66,8 @@ def test_the_pictures_decode_on_a_cpu():
     from nemo_amalia.data.images.tiles import TileMaker
 
     images = pictures()
-    decoded = TileMaker(ImageGeometry(384, 16, tuple(grids_up_to(12, 384)))).decode(list(images.values()))
+    decoded = TileMaker(ImageGeometry(384, 16, tuple(grids_up_to(12, 384))), DataConfig.max_image_pixels).decode(
+        list(images.values())
+    )
     shapes = {name: tuple(one.shape) for name, one in zip(images, decoded, strict=True)}
     assert shapes == {name: (3, 251, 333) if name == "odd sizes" else (3, 512, 512) for name in images}

@@ -26,9 +26,9 @@ def samples(geometry, image_token_id: int, vocabulary: int, number: int):
         mask = [int(position > 3) for position in range(len(ids))]
         tiles = []
         for width, height in shapes:
-            tokens = geometry.num_tokens(width, height)
+            tokens = geometry.num_tokens(width, height, True)
             ids, mask = [image_token_id] * tokens + ids, [0] * tokens + mask
-            count = geometry.num_tiles(width, height)
+            count = geometry.num_tiles(width, height, True)
             generator = torch.Generator().manual_seed(1000 * index + width)
             shape = (count, 3, geometry.tile, geometry.tile)
             tiles.append(torch.randint(256, shape, dtype=torch.uint8, generator=generator))
@@ -83,9 +83,9 @@ class FixedBatches(DatasetProvider):
         return collate([sample for sample, _ in group], [tiles for _, tiles in group])
 
     def collator(self, seq_length: int, segment_multiple: int, **more):
-        from nemo_amalia.data.loading.collator import Collator
+        from stream_settings import make_collator
 
-        return Collator(
+        return make_collator(
             seq_length=seq_length,
             pad_token_id=0,
             image_token_id=self.image_token_id,

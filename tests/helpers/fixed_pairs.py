@@ -21,9 +21,9 @@ def pairs(geometry, image_token_id: int, vocabulary: int, number: int):
         shapes = () if index // PAIRS_A_PACK % 4 == 2 else SHAPES[index % len(SHAPES)]
         prompt, tiles = [], []
         for width, height in shapes:
-            prompt += [image_token_id] * geometry.num_tokens(width, height)
+            prompt += [image_token_id] * geometry.num_tokens(width, height, True)
             generator = torch.Generator().manual_seed(1000 * index + width)
-            shape = (geometry.num_tiles(width, height), 3, geometry.tile, geometry.tile)
+            shape = (geometry.num_tiles(width, height, True), 3, geometry.tile, geometry.tile)
             tiles.append(torch.randint(256, shape, dtype=torch.uint8, generator=generator))
         prompt += random.integers(4, vocabulary, size=int(random.integers(3, 6))).tolist()
         answers = []

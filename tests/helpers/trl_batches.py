@@ -27,10 +27,9 @@ class TRLBatches(DatasetProvider):
 
     def pack(self, batch, index, pairs):
         from fixed_pairs import collated
+        from stream_settings import make_collator
 
-        from nemo_amalia.data.loading.collator import Collator
-
-        collate = Collator(
+        collate = make_collator(
             seq_length=SEQ_LENGTH, pad_token_id=0, image_token_id=self.image_token_id, geometry=self.geometry
         )
         answers = [self.answer(batch, index + side * pairs) for side in (0, 1)]
@@ -51,7 +50,7 @@ class TRLBatches(DatasetProvider):
         own = range(first, first + self.images_in(sizes[first:], tokens[row]))
         tiles = []
         for image in own:
-            pixels = batch["pixel_values"][image][: self.geometry.num_tiles(*sizes[image])] * 127.5 + 127.5
+            pixels = batch["pixel_values"][image][: self.geometry.num_tiles(*sizes[image], True)] * 127.5 + 127.5
             tiles.append(pixels.round().byte())
             assert (pixels - pixels.round()).abs().max() < 1e-3
         sample = TokenizedSample(
@@ -68,7 +67,7 @@ class TRLBatches(DatasetProvider):
     def images_in(self, sizes, tokens):
         """How many of the next images make up this many tokens."""
         for number, (width, height) in enumerate(sizes, start=1):
-            tokens -= self.geometry.num_tokens(width, height)
+            tokens -= self.geometry.num_tokens(width, height, True)
             if not tokens:
                 return number
         raise AssertionError("TRL's tokens fit no whole number of images")

@@ -16,6 +16,7 @@ from launcher import launch
 from model_double import ModelDouble
 from PIL import Image
 from sandboxed import needs_sandbox
+from stream_settings import PIXELS
 from tiny_checkpoint import write_checkpoint
 
 from data_prep import cli
@@ -167,7 +168,7 @@ def test_amalia_train_takes_all_four(tmp_path):
     }
     written = {name: len(made(name, tmp_path / name, *words)[1]) for name, words in small.items()}
     for name, number in written.items():
-        totals = scan(tmp_path / name / "out")
+        totals = scan(tmp_path / name / "out", max_image_pixels=PIXELS)
         assert number and not totals.refused, f"training would refuse samples of {name}: {totals.refused}"
     blend = write_blend([(tmp_path / name / "out", 1.0) for name in small], tmp_path / "code.yaml")
     launch(write_checkpoint, 1, {"folder": str(tmp_path)})

@@ -6,10 +6,10 @@ import pytest
 import tiny_hf
 from browser import CHROMIUM, MISSING, browse
 from PIL import Image
+from stream_settings import make_view
 from tiny_shards import conversations
 
 from nemo_amalia.data.shards.write import write_shards
-from nemo_amalia.data.view.command import make_view
 from nemo_amalia.data.view.page import page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason=MISSING)
@@ -85,7 +85,7 @@ def built(tmp_path_factory):
     tiny_hf.llava_config().save_pretrained(folder / "hf")
     tiny_hf.processor(tokenizer).save_pretrained(folder / "hf")
     source = write_shards(samples, folder / "dados").folder
-    settings = {"samples": 24, "number": 24, "seq_length": 2048, "algorithm": "best_fit_decreasing"}
+    settings = {"samples": 24, "number": 24, "seq_length": 2048, "packing_algorithm": "best_fit_decreasing"}
     (folder / "page.html").write_text(page(make_view(str(source), folder / "hf", **settings)), encoding="utf-8")
     return folder
 

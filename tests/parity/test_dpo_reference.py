@@ -17,12 +17,11 @@ LAYOUTS = {"TP2+SP": Layout(tp=2, sp=True), "PP2": Layout(pp=2), "CP2": Layout(c
 def fixed_shards(provider):
     """{name: the packs of that name}, as reference_run takes them."""
     from fixed_pairs import PAIRS_A_PACK, SEQ_LENGTH, collated, pairs
-
-    from nemo_amalia.data.loading.collator import Collator
+    from stream_settings import make_collator
 
     geometry = provider.image_geometry()
     drawn = pairs(geometry, provider.image_token_id, 260, 8 * PAIRS_A_PACK)
-    collate = Collator(
+    collate = make_collator(
         seq_length=SEQ_LENGTH,
         pad_token_id=0,
         image_token_id=provider.image_token_id,

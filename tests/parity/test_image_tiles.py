@@ -14,6 +14,7 @@ from PIL import Image
 from transformers import LlavaNextImageProcessor
 from transformers.image_utils import load_image
 
+from nemo_amalia.config.schema import DataConfig
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 from nemo_amalia.data.images.tiles import TileMaker, normalise
 
@@ -36,7 +37,7 @@ def processor():
 
 @pytest.fixture(scope="module")
 def maker():
-    return TileMaker(ImageGeometry(TILE, 16, PINPOINTS))
+    return TileMaker(ImageGeometry(TILE, 16, PINPOINTS), DataConfig.max_image_pixels)
 
 
 def encoded(width, height, kind, **options):

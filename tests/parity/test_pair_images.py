@@ -35,11 +35,13 @@ def pairs(provider, shapes):
         sizes = tuple((width, height) for height, width in sizes)
         tiles = [
             torch.randint(
-                256, (geometry.num_tiles(w, h), 3, TILE, TILE), dtype=torch.uint8, generator=generator
+                256, (geometry.num_tiles(w, h, True), 3, TILE, TILE), dtype=torch.uint8, generator=generator
             ).contiguous(memory_format=torch.channels_last)
             for w, h in sizes
         ]
-        prompt = [IMAGE] * sum(geometry.num_tokens(w, h) for w, h in sizes) + random.integers(6, VOCABULARY, 7).tolist()
+        prompt = [IMAGE] * sum(geometry.num_tokens(w, h, True) for w, h in sizes) + random.integers(
+            6, VOCABULARY, 7
+        ).tolist()
         segments = []
         for length in (11 + number, 6 + 2 * number):
             ids = np.asarray(prompt + random.integers(6, VOCABULARY, length).tolist(), dtype=np.int32)
@@ -52,14 +54,14 @@ def pairs(provider, shapes):
 
 def inputs(provider, items, share=True):
     """What the training step gives the model for a pack of (pair or segment, tiles); rejected segments count half."""
+    from stream_settings import make_collator
     from tiny_model import IMAGE
 
-    from nemo_amalia.data.loading.collator import Collator
     from nemo_amalia.data.packing.algorithms import padded_length
     from nemo_amalia.training.steps.sft import model_inputs
 
     used = sum(padded_length(len(segment), MULTIPLE) for item, _ in items for segment in item.segments)
-    collate = Collator(
+    collate = make_collator(
         seq_length=padded_length(used, 8), pad_token_id=9, image_token_id=IMAGE, geometry=provider.image_geometry(),
         segment_multiple=MULTIPLE, share_pair_images=share,
     )  # fmt: skip

@@ -178,7 +178,7 @@ def test_a_siglip_and_a_llama_folder_become_a_model(tmp_path):
     import torch
 
     siglip, llama = tiny_hf.siglip_both(tmp_path / "siglip"), tiny_hf.llama(tmp_path / "llama")
-    out = round_trip(tmp_path, {"vision": str(siglip), "llm": str(llama)}, max_tiles=4, seed=3)
+    out = round_trip(tmp_path, {"vision": str(siglip), "llm": str(llama)}, max_tiles=4, connector_seed=3)
     tensors, theirs, decoder = tiny_hf.tensors(out), tiny_hf.tensors(siglip), tiny_hf.tensors(llama)
     tower = {n.removeprefix("vision_tower."): t for n, t in tensors.items() if n.startswith("vision_tower.")}
     assert tower and all(torch.equal(theirs[name], tensor) for name, tensor in tower.items())

@@ -64,7 +64,7 @@ def sizes(count=2000):
 
 
 def test_two_thousand_sizes_cost_what_transformers_counts(processor):
-    ours = [GEOMETRY.num_tokens(width, height) for width, height in sizes()]
+    ours = [GEOMETRY.num_tokens(width, height, True) for width, height in sizes()]
     theirs = processor._get_num_multimodal_tokens([[height, width] for width, height in sizes()])
     assert len(ours) == 2000 and ours == theirs["num_image_tokens"]
 
@@ -72,7 +72,7 @@ def test_two_thousand_sizes_cost_what_transformers_counts(processor):
 def test_tiles_and_unpadding_are_those_of_the_model():
     pinpoints = [list(pinpoint) for pinpoint in PINPOINTS]
     for width, height in sizes()[::4]:
-        assert GEOMETRY.num_tiles(width, height) == image_size_to_num_patches((height, width), pinpoints, TILE)
+        assert GEOMETRY.num_tiles(width, height, True) == image_size_to_num_patches((height, width), pinpoints, TILE)
         rows, columns = GEOMETRY.grid(width, height)
         features = torch.arange(rows * 24 * columns * 24).view(1, rows * 24, columns * 24)
         kept = unpad_image(features, (height, width))
@@ -88,8 +88,8 @@ def test_the_whole_processor_expands_to_our_count(processor, size):
     width, height = size
     image = np.zeros((height, width, 3), dtype=np.uint8)
     encoded = processor(images=image, text="<image>", return_tensors="pt")
-    assert (encoded["input_ids"] == processor.image_token_id).sum() == GEOMETRY.num_tokens(width, height)
-    assert encoded["pixel_values"].shape[1] == GEOMETRY.num_tiles(width, height)
+    assert (encoded["input_ids"] == processor.image_token_id).sum() == GEOMETRY.num_tokens(width, height, True)
+    assert encoded["pixel_values"].shape[1] == GEOMETRY.num_tiles(width, height, True)
 
 
 def test_a_single_tile_image_is_its_features_and_one_newline():

@@ -156,9 +156,9 @@ def test_the_packs_of_the_benchmark():
     assert 0.6 < share <= 0.85
     for pack in drawn:
         for sample, tiles in pack:
-            counted = sum(geometry.num_tokens(*size) for size in sample.image_sizes)
+            counted = sum(geometry.num_tokens(*size, True) for size in sample.image_sizes)
             assert counted == int((sample.input_ids == 3).sum())
-            assert [len(t) for t in tiles] == [geometry.num_tiles(*size) for size in sample.image_sizes]
+            assert [len(t) for t in tiles] == [geometry.num_tiles(*size, True) for size in sample.image_sizes]
 
 
 def helpers(folder):

@@ -17,11 +17,12 @@ from data_prep.rendering.panels import panel
 from data_prep.rendering.perturb import names, perturb_page
 from data_prep.rendering.text import CannotRender, draw_style, render_text
 from data_prep.seeds import how_many, weighted
+from nemo_amalia.utils.errors import DataError
 
 A4 = 2**0.5  # height over width
 
 
-class CannotShow(ValueError):
+class CannotShow(DataError):
     """A document that gives no image; `reason` is the name to count it under."""
 
     def __init__(self, message: str, reason: str) -> None:

@@ -43,7 +43,7 @@ class NodeFacts:
     seconds: float = 0.0
     write_mb_s: float = 0.0
     free_gb: float = 0.0
-    gpu: str = ""
+    gpu_name: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     fault: str = ""
 
@@ -86,7 +86,7 @@ def _examine(run_dir: Path | None) -> int:
     everyone: list[NodeFacts] = [NodeFacts(**fields) for fields in _gathered(asdict(mine))]
     wrong, refusal = judge(everyone)
     if not wrong and not refusal:
-        speed, fault = reduce_everywhere(all(facts.gpu for facts in everyone))
+        speed, fault = reduce_everywhere(all(facts.gpu_name for facts in everyone))
         wrong = {rank: text for rank, text in enumerate(_gathered(fault)) if text}
     if mine.rank == 0:
         print(summary(everyone) if wrong or refusal else f"{summary(everyone)}, {speed}", flush=True)
@@ -102,7 +102,7 @@ def look(run_dir: Path | None) -> NodeFacts:
     names = [need.name for need in requirements() if not need.extra] + [*CONTAINER_ONLY]
     facts.versions = {name: installed_version(name) or "missing" for name in names}
     if has_gpu():
-        facts.gpu, facts.fault = _gpu(int(os.environ.get("LOCAL_RANK", 0)))
+        facts.gpu_name, facts.fault = _gpu(int(os.environ.get("LOCAL_RANK", 0)))
     if run_dir is not None and int(os.environ.get("LOCAL_RANK", 0)) == 0:
         try:
             facts.write_mb_s, facts.free_gb = write_speed(run_dir)
@@ -160,7 +160,7 @@ def judge(everyone: list[NodeFacts]) -> tuple[dict[int, str], str]:
     speeds = [facts.write_mb_s for facts in everyone if facts.write_mb_s]
     usual = statistics.median(speeds) if speeds else 0.0
     versions = _most_common([facts.versions for facts in everyone])
-    with_gpu = sum(bool(facts.gpu) for facts in everyone)
+    with_gpu = sum(bool(facts.gpu_name) for facts in everyone)
     for facts in everyone:
         others = [f"{name} {facts.versions.get(name)} (elsewhere {v})" for name, v in versions.items()
                   if facts.versions.get(name) != v]  # fmt: skip
@@ -170,7 +170,7 @@ def judge(everyone: list[NodeFacts]) -> tuple[dict[int, str], str]:
             fault = f"writes {facts.write_mb_s:.0f} MB/s, the others {usual:.0f}"
         elif others:
             fault = f"has {', '.join(others)}"
-        elif not facts.gpu and with_gpu > len(everyone) / 2:
+        elif not facts.gpu_name and with_gpu > len(everyone) / 2:
             fault = "sees no GPU, the others do"
         else:
             continue
@@ -223,7 +223,7 @@ def summary(everyone: list[NodeFacts]) -> str:
     nodes = sorted({facts.node for facts in everyone})
     skew = max(facts.seconds for facts in everyone) - min(facts.seconds for facts in everyone)
     speeds = [facts.write_mb_s for facts in everyone if facts.write_mb_s]
-    cards = sorted({facts.gpu for facts in everyone if facts.gpu})
+    cards = sorted({facts.gpu_name for facts in everyone if facts.gpu_name})
     free = min((facts.free_gb for facts in everyone if facts.free_gb), default=0.0)
     disk = f", writes {min(speeds):.0f} MB/s, {free:,.0f} GB free" if speeds else ""
     return (

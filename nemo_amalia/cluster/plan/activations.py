@@ -24,8 +24,8 @@ class Keeping:
     sequence: bool
     value: int
     linear_input: float
-    recompute: str = "none"
-    recompute_layers: int = 1
+    recompute: str
+    recompute_layers: int
 
 
 def layer_bytes(shape: TransformerShape, how: Keeping) -> float:

@@ -32,20 +32,21 @@ class Row:
     batch: int
     precision: str
     tokens: float
-    tensor: int = 1
-    pipeline: int = 1
-    context: int = 1
+    tensor: int
+    pipeline: int
+    context: int
     virtual: int | None = None
     last_layers: int | None = None
 
 
 ROWS = (
-    Row("Llama 3 8B", 8, 128, "fp8_current", 14451),
-    Row("Llama 3 70B", 64, 128, "fp8_current", 1602, tensor=4, pipeline=8, virtual=5),
-    Row("Llama 3 70B", 64, 256, "fp8_current", 1621, tensor=4, pipeline=8, virtual=5),
+    Row("Llama 3 8B", 8, 128, "fp8_current", 14451, tensor=1, pipeline=1, context=1),
+    Row("Llama 3 70B", 64, 128, "fp8_current", 1602, tensor=4, pipeline=8, context=1, virtual=5),
+    Row("Llama 3 70B", 64, 256, "fp8_current", 1621, tensor=4, pipeline=8, context=1, virtual=5),
     Row("Llama 3.1 405B", 1024, 512, "fp8_current", 292, tensor=8, pipeline=8, context=2, virtual=8),
     Row("Llama 3.1 405B", 1024, 1536, "fp8_current", 311, tensor=8, pipeline=8, context=2, virtual=8),
-    Row("Llama 3.1 405B", 8192, 2048, "bf16", 170.5, tensor=8, pipeline=16, virtual=8),  # 430 TFLOPS / 2.52 a token
+    # 430 TFLOPS / 2.52 a token
+    Row("Llama 3.1 405B", 8192, 2048, "bf16", 170.5, tensor=8, pipeline=16, context=1, virtual=8),
 )
 
 

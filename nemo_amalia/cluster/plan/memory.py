@@ -147,7 +147,7 @@ def _tower(run: RunConfig, shape: ModelShape, batches: int) -> dict[str, float]:
     tiles = worst_of(run, shape.geometry).tiles
     share = -(-tiles // p.tensor) if run.model.tower_data_parallel else tiles
     patches = share * shape.patches
-    how = Keeping(1, False, value, value, "full" if p.tower_recompute else "none")
+    how = Keeping(1, False, value, value, "full" if p.tower_recompute else "none", 1)
     parts = {}
     if "tower" in stage.trainable:
         parts["tower"] = patches * (

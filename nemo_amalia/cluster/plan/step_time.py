@@ -97,7 +97,7 @@ def _compute(
 
 def _elementwise(run: RunConfig, decoder: TransformerShape, layers: int, rows: Rows, forward_only: bool) -> float:
     p, value = run.parallel, value_bytes(run)
-    how = Keeping(p.tensor, p.sequence, value, value)
+    how = Keeping(p.tensor, p.sequence, value, value, "none", 1)
     kept = rows.tokens / p.context * layers * layer_bytes(decoder, how)
     passes = rates.MEMORY_PASSES_FP8 if uses_fp8(run) else rates.MEMORY_PASSES
     passes *= 4 / 3 if p.recompute == "full" else 1

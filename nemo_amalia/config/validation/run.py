@@ -59,7 +59,7 @@ def _stage(run: RunConfig) -> None:
 
 def _data(run: RunConfig) -> None:
     data = run.data
-    if run.stage.records == "preferences" and not run.stage.packing:
+    if run.stage.sample_kind == "preferences" and not run.stage.packing:
         raise ConfigError(
             f"stage {run.stage.name} has stage.packing=false: a pair is two segments of one pack; set "
             "stage.packing=true"
@@ -114,7 +114,7 @@ def pack_command(run: RunConfig, out: str) -> str:
     words += f" --segment-multiple {segment_multiple(run)}" if run.parallel.context > 1 else ""
     if run.data.max_image_pixels != DataConfig.max_image_pixels:
         words += f" --max-image-pixels {run.data.max_image_pixels}"
-    if run.stage.records == "preferences":
+    if run.stage.sample_kind == "preferences":
         words += " --records preferences"
     return words + ("" if run.stage.tiling else " --no-tiling")
 

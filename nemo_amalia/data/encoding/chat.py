@@ -61,17 +61,17 @@ class ChatFormat:
         return self.tokenizer.convert_tokens_to_ids(token)
 
     def encode(
-        self, messages: Sequence[dict[str, Any]], tokens_per_image: Sequence[int], key: str = "?", context: int = 0
+        self, messages: Sequence[dict[str, Any]], tokens_per_image: Sequence[int], key: str = "?", prompt_turns: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
         """Token ids [L] int32 and loss mask [L] uint8 of a conversation, image placeholders expanded.
 
         tokens_per_image: tokens of each image, in the order of the placeholders. key: names the sample in
-        errors. context: messages at the beginning that are not learned. Raises BadSampleError (a ValueError) on:
+        errors. prompt_turns: messages at the beginning that are not learned. Raises BadSampleError on:
         malformed messages; a special token inside the text; placeholders that do not match the images; a template
         that is not prefix-stable; nothing to learn.
         """
         self._check_messages(messages, key)
-        text, spans = self._render_with_spans(list(messages), key, context)
+        text, spans = self._render_with_spans(list(messages), key, prompt_turns)
         placeholders = text.count(self.image_token)
         if placeholders != len(tokens_per_image):
             raise BadSampleError(
@@ -120,13 +120,13 @@ class ChatFormat:
             ) from error
 
     def _render_with_spans(
-        self, messages: list[dict[str, Any]], key: str, context: int
+        self, messages: list[dict[str, Any]], key: str, prompt_turns: int
     ) -> tuple[str, list[tuple[int, int]]]:
         """The whole text, and the character span of each learned assistant turn with its end-of-turn token."""
         text = self._render(messages, False, key)
         spans = []
         for index, message in enumerate(messages):
-            if message["role"] != "assistant" or index < context:
+            if message["role"] != "assistant" or index < prompt_turns:
                 continue
             prompt = self._render(messages[:index], True, key)
             turn = self._render(messages[: index + 1], False, key)

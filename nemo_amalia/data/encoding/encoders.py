@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from nemo_amalia.config.schema import RECORDS
+from nemo_amalia.config.schema import SAMPLE_KINDS
 from nemo_amalia.data.encoding.chat import ChatFormat
 from nemo_amalia.data.encoding.cookers import cook_conversation, cook_preference
 from nemo_amalia.data.images.geometry import ImageGeometry
-from nemo_amalia.data.images.headers import MAX_PIXELS, ImageError, read_header
+from nemo_amalia.data.images.headers import ImageError, read_header
 from nemo_amalia.data.samples import (
     BadSampleError,
     ConversationSample,
@@ -14,14 +14,15 @@ from nemo_amalia.data.samples import (
     TokenizedPair,
     TokenizedSample,
 )
-from nemo_amalia.utils.errors import DataError
+from nemo_amalia.data.settings import StreamSettings
+from nemo_amalia.utils.errors import ConfigError
 
 
 class ConversationEncoder:
     """Encodes conversations of at most `max_length` tokens.
 
-    tiling off is the paper's stage 1: the thumbnail alone, `tokens_per_tile + 1` tokens an image. max_pixels: of an
-    image; a sample with a larger one is refused. cook: a shard's record -> what it encodes.
+    tiling off is the paper's stage 1: the thumbnail alone, `tokens_per_tile + 1` tokens an image. max_image_pixels:
+    a sample with a larger image is refused. cook: a shard's record -> what it encodes.
     """
 
     cook = staticmethod(cook_conversation)
@@ -31,26 +32,27 @@ class ConversationEncoder:
         chat: ChatFormat,
         geometry: ImageGeometry,
         max_length: int,
-        tiling: bool = True,
-        max_pixels: int = MAX_PIXELS,
+        *,
+        tiling: bool,
+        max_image_pixels: int,
     ) -> None:
         self.chat = chat
         self.geometry = geometry
         self.max_length = max_length
         self.tiling = tiling
-        self.max_pixels = max_pixels
+        self.max_image_pixels = max_image_pixels
 
     def __call__(self, sample: ConversationSample) -> TokenizedSample:
         """Raises BadSampleError, naming the sample and the reason."""
         sizes = []
         for index, data in enumerate(sample.images):
             try:
-                header = read_header(data, self.max_pixels)
+                header = read_header(data, self.max_image_pixels)
             except ImageError as error:
                 raise BadSampleError(f"image {index} of sample {sample.key}: {error}", "image") from error
             sizes.append((header.width, header.height))
         counts = [self.geometry.num_tokens(width, height, self.tiling) for width, height in sizes]
-        ids, mask = self.chat.encode(sample.messages, counts, sample.key, sample.context)
+        ids, mask = self.chat.encode(sample.messages, counts, sample.key, sample.prompt_turns)
         if len(ids) > self.max_length:
             raise BadSampleError(
                 f"sample {sample.key} has {len(ids):,} tokens ({sum(counts):,} of them from {len(sizes)} "
@@ -104,11 +106,20 @@ class PreferenceEncoder:
         return pair
 
 
-RecordEncoder = ConversationEncoder | PreferenceEncoder
+SampleEncoder = ConversationEncoder | PreferenceEncoder
 
 
-def encoder_of(records: str, conversations: ConversationEncoder, segment_multiple: int = 1) -> RecordEncoder:
-    """The encoder of a stage's records. Raises DataError on a word that is none of RECORDS."""
-    if records not in RECORDS:
-        raise DataError(f"records is {records!r}: expected one of {', '.join(RECORDS)}")
-    return conversations if records == "conversations" else PreferenceEncoder(conversations, segment_multiple)
+def encoder_of(chat: ChatFormat, geometry: ImageGeometry, settings: StreamSettings) -> SampleEncoder:
+    """Build the encoder of a stream's samples. Raises ConfigError on a kind that is none of SAMPLE_KINDS."""
+    if settings.sample_kind not in SAMPLE_KINDS:
+        raise ConfigError(f"sample_kind is {settings.sample_kind!r}: expected one of {', '.join(SAMPLE_KINDS)}")
+    conversations = ConversationEncoder(
+        chat,
+        geometry,
+        settings.seq_length,
+        tiling=settings.tiling,
+        max_image_pixels=settings.data.max_image_pixels,
+    )
+    if settings.sample_kind == "conversations":
+        return conversations
+    return PreferenceEncoder(conversations, settings.segment_multiple)

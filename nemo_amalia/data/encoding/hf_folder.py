@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,24 @@ def read_assets(folder: str | Path) -> Assets:
         raise DataError(f"--assets {folder} holds a {config.model_type}: expected llava_next, with its grids and tower")
     vision, pinpoints = config.vision_config, tuple((int(h), int(w)) for h, w in config.image_grid_pinpoints)
     return Assets(folder, config, ChatFormat(tokenizer), ImageGeometry(vision.image_size, vision.patch_size, pinpoints))
+
+
+@dataclass(frozen=True)
+class ModelFormat:
+    """What the model reads: chat template, image geometry, and pixels normalised per channel (mean, std of 0..1)."""
+
+    chat: ChatFormat
+    geometry: ImageGeometry
+    image_mean: Sequence[float]
+    image_std: Sequence[float]
+
+    @classmethod
+    def of(cls, folder: str | Path, geometry: ImageGeometry, chat: ChatFormat | None = None) -> ModelFormat:
+        """Read tokenizer and image statistics of a Hugging Face folder; the geometry is the model's own."""
+        from transformers import AutoTokenizer
+
+        chat = chat or ChatFormat(AutoTokenizer.from_pretrained(folder))
+        return cls(chat, geometry, *image_statistics(folder))
 
 
 def image_statistics(assets: str | Path) -> tuple[list[float], list[float]]:

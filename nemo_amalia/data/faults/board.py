@@ -56,7 +56,7 @@ class FaultBoard:
     it is inherited through fork.
     """
 
-    def __init__(self, num_workers: int = 0) -> None:
+    def __init__(self, num_workers: int) -> None:
         self.rows = num_workers + 1  # row 0 is the main process
         self._sources = NamedCounts(self.rows, SOURCES, len(COLUMNS), NAME_BYTES)
         self._shards = NamedCounts(self.rows, SHARDS, 1, NAME_BYTES)

@@ -77,7 +77,7 @@ class ImageGeometry:
         canvas_height, canvas_width = _canvas(self, width, height)
         return canvas_height // self.tile, canvas_width // self.tile
 
-    def num_tiles(self, width: int, height: int, tiling: bool = True) -> int:
+    def num_tiles(self, width: int, height: int, tiling: bool) -> int:
         """Tiles the tower encodes: the thumbnail, and the grid when tiling is on."""
         if not tiling:
             return 1
@@ -96,7 +96,7 @@ class ImageGeometry:
         """
         return _unpadded(self, width, height)
 
-    def num_tokens(self, width: int, height: int, tiling: bool = True) -> int:
+    def num_tokens(self, width: int, height: int, tiling: bool) -> int:
         """Tokens that the image takes in the text.
 
         tiling: thumbnail features, then the kept features with one image_newline at the end of every row.

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from nemo_amalia.utils.errors import DataError
+from nemo_amalia.utils.errors import ConfigError, DataError
 
 ORIENTATION_TAG = 0x0112
-MAX_PIXELS = 100_000_000  # data.max_image_pixels by default: a decompression bomb would take a worker's memory
 DALI_FORMATS = ("JPEG", "MPO", "PNG", "WEBP")
 
 
@@ -41,10 +40,10 @@ class ImageHeader:
     dali: bool
 
 
-def check_max_pixels(value: int, name: str = "max_image_pixels") -> int:
-    """The value itself. Raises DataError on one that would refuse every image, or that is no number of pixels."""
+def check_max_pixels(value: int, option: str) -> int:
+    """The value itself. Raises ConfigError on one that would refuse every image, or that is no number of pixels."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise DataError(f"{name} is {value!r}: expected a number of pixels, 1 or more, as {MAX_PIXELS}")
+        raise ConfigError(f"{option} is {value!r}: expected a number of pixels, 1 or more")
     return value
 
 
@@ -68,20 +67,20 @@ def pillow_limit(pixels: int) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = kept
 
 
-def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+def read_header(data: bytes, max_image_pixels: int) -> ImageHeader:
     """Size and orientation of an image from its header alone (about 30 microseconds).
 
-    Raises ImageError on bytes that are no image, a file whose end is missing, an image of more than `max_pixels`,
+    Raises ImageError on bytes that are no image, a file whose end is missing, an image of more than `max_image_pixels`,
     16-bit grayscale or float pixels (transformers would clip those to white), and EPS.
     """
     try:
-        with pillow_limit(max_pixels), Image.open(io.BytesIO(data)) as image:
+        with pillow_limit(max_image_pixels), Image.open(io.BytesIO(data)) as image:
             (width, height), mode, kind = image.size, image.mode, image.format
             orientation = _orientation(image)
     except Image.DecompressionBombError as error:
         size = str(error).partition(" exceeds")[0]
         raise ImageError(
-            f"{size}: at most {max_pixels:,} are allowed; scale it down, or raise max_image_pixels"
+            f"{size}: at most {max_image_pixels:,} are allowed; scale it down, or raise max_image_pixels"
         ) from error
     except Exception as error:  # Pillow's plugins raise struct.error, SyntaxError, OSError and others
         raise ImageError(f"{len(data)} bytes that no image format recognises ({type(error).__name__})") from error

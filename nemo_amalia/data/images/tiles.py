@@ -24,7 +24,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
 from nemo_amalia.data.images.geometry import ImageGeometry
-from nemo_amalia.data.images.headers import MAX_PIXELS, ImageError, ImageHeader, pillow_limit, read_header
+from nemo_amalia.data.images.headers import ImageError, ImageHeader, pillow_limit, read_header
 from nemo_amalia.utils.errors import DataError
 
 DALI_BATCH = 16  # images whose pixels are in memory together
@@ -101,22 +101,22 @@ class TileMaker:
     """Decodes and tiles. DALI's pipeline is built at the first use in a process, also after a fork.
 
     device: "cpu", or "mixed" for nvJPEG on the current GPU (never in a forked worker: CUDA does not survive a fork).
-    num_threads: of DALI. max_pixels: of an image; one that has more is not decoded.
+    num_threads: of DALI. max_image_pixels: an image that has more is not decoded.
     """
 
     def __init__(
         self,
         geometry: ImageGeometry,
+        max_image_pixels: int,
         device: str = "cpu",
         num_threads: int = 1,
-        max_pixels: int = MAX_PIXELS,
     ) -> None:
         if device not in ("cpu", "mixed"):
             raise DataError(f"decode device {device!r}: expected 'cpu' or 'mixed' (GPU decoding)")
         self.geometry = geometry
         self.device = device
         self.num_threads = num_threads
-        self.max_pixels = max_pixels
+        self.max_image_pixels = max_image_pixels
 
     def __call__(self, images: Sequence[bytes], tiling: Sequence[bool]) -> list[torch.Tensor | ImageError]:
         """uint8 tiles [n, C, H, W] of each image, or the ImageError that says what is wrong with it."""
@@ -134,7 +134,7 @@ class TileMaker:
         headers: dict[int, ImageHeader] = {}
         for index, data in enumerate(images):
             try:
-                headers[index] = read_header(data, self.max_pixels)
+                headers[index] = read_header(data, self.max_image_pixels)
             except ImageError as error:
                 results[index] = error
         with_dali = [index for index, header in headers.items() if header.dali]
@@ -170,7 +170,7 @@ class TileMaker:
 
     def _decode_pillow(self, data: bytes) -> torch.Tensor | ImageError:
         try:
-            with pillow_limit(self.max_pixels), Image.open(io.BytesIO(data)) as image:
+            with pillow_limit(self.max_image_pixels), Image.open(io.BytesIO(data)) as image:
                 pixels = torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
         except Exception as error:  # as in read_header
             return ImageError(f"cannot be decoded ({_first_line(error)})")

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_amalia.data.images.headers import MAX_PIXELS, check_max_pixels
+from nemo_amalia.config.schema import DataConfig
+from nemo_amalia.data.images.headers import check_max_pixels
 from nemo_amalia.data.importing.folder import DROPPED, MANIFEST, ImportFolder
 from nemo_amalia.data.importing.formats import captions, llava, parquet, preference
 from nemo_amalia.data.importing.formats.records import REASONS, BadRecordError, Format, ReadOptions
@@ -33,12 +34,12 @@ class ImportSettings:
 
     format: str
     source: str
+    max_image_pixels: int
     language: str = ""
     images: str | None = None
     prompts: tuple[str, ...] = ()
     shard_megabytes: float = 500
     limit: int = 0
-    max_image_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:
@@ -100,7 +101,7 @@ def copy_records(
     """The records after the folder's position -> its shards; no index yet. Raises DataError as import_sources."""
     form = FORMATS[settings.format]
     images = Path(settings.images) if settings.images else None
-    options = ReadOptions(images, settings.prompts, settings.max_image_pixels)
+    options = ReadOptions(settings.max_image_pixels, images, settings.prompts)
     for index, number, row in _records(folder, form, files, settings.limit):
         file, key = files[index], f"{settings.source}-{index:05d}-{number:09d}"
         name = str(row["id"]) if isinstance(row, dict) and row.get("id") is not None else ""
@@ -204,7 +205,9 @@ def add_command(subparsers: Any) -> None:
     take.add_argument("--prompt", action="append", default=[], help="captions: a question; may be given several times")
     take.add_argument("--shard-megabytes", type=float, default=500, help="size of a shard, 10^6 bytes (default: 500)")
     take.add_argument("--limit", type=int, default=0, help="read only the first N records")
-    take.add_argument("--max-image-pixels", type=int, default=MAX_PIXELS, help="as data.max_image_pixels")
+    take.add_argument(
+        "--max-image-pixels", type=int, default=DataConfig.max_image_pixels, help="as data.max_image_pixels"
+    )
     take.add_argument("--on-bad", choices=["drop", "fail"], default="drop", help="at a bad record (default: drop)")
     take.add_argument("--max-bad", type=float, default=MAX_BAD, help=f"share of bad records borne (default: {MAX_BAD})")
     take.set_defaults(run=run_import)

@@ -26,7 +26,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nemo_amalia.data.images.headers import MAX_PIXELS
 from nemo_amalia.data.shards.check import IMPORT_COUNTS, IMPORT_SETTINGS
 from nemo_amalia.data.shards.manifest import MANIFEST, manifest
 from nemo_amalia.data.shards.totals import Totals, scan
@@ -34,7 +33,6 @@ from nemo_amalia.data.shards.write import add_parts, prepare_folder, sample_part
 from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.files import partials, read_json, write_json
 
-BEFORE = {"max_image_pixels": MAX_PIXELS}  # settings that older imports do not name, and what they were
 DROPPED, SEEN = "dropped.jsonl", ".seen.sqlite"
 PARTIAL = ".partial"
 
@@ -76,7 +74,7 @@ class ImportFolder:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], shard_bytes: int) -> None:
         self.folder, self.shard_bytes = folder.absolute(), shard_bytes
-        self._max_pixels = settings.get("max_image_pixels", MAX_PIXELS)
+        self._max_image_pixels = settings["max_image_pixels"]
         self.source_file, self.record, self.read = 0, 0, 0
         self.shards, self.samples, self.images, self.bytes = 0, 0, 0, 0
         self.dropped: Counter[str] = Counter()
@@ -112,7 +110,7 @@ class ImportFolder:
             return
         begun = read_json(file)
         for name in sorted(begun.keys() | settings.keys()):
-            was, now = begun.get(name, BEFORE.get(name)), settings.get(name)
+            was, now = begun.get(name), settings.get(name)
             if was != now:
                 raise DataError(
                     f"{self.folder} was begun with {name} {_said(was)} and this command has {_said(now)}: "
@@ -165,7 +163,7 @@ class ImportFolder:
         self._seen.execute("INSERT INTO seen VALUES (?, ?)", (digest, self.shards))
         add_parts(self._tar, parts)
         if self._totals:
-            self._totals.add(sample["messages"], sample["images"], self._max_pixels)
+            self._totals.add(sample["messages"], sample["images"], self._max_image_pixels)
         self._in_shard[0] += 1
         self._in_shard[1] += len(parts) - 1
         return True
@@ -233,7 +231,7 @@ class ImportFolder:
         if self._totals:
             self._totals.write(self.folder)
         else:
-            scan(self.folder, max_pixels=self._max_pixels)
+            scan(self.folder, max_image_pixels=self._max_image_pixels)
         _to_disk(self._dropped)
         write_json(self.folder / IMPORT_COUNTS, self.counts(), indent=1, sync=True)
         self._seen.close()

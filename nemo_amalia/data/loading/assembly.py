@@ -6,20 +6,23 @@ GPU. A bad image costs its own sample and nobody else's: the sample's segment le
 
 from __future__ import annotations
 
+from nemo_amalia.data.encoding.encoders import SampleEncoder, encoder_of
+from nemo_amalia.data.encoding.hf_folder import ModelFormat
 from nemo_amalia.data.faults.board import FaultBoard
 from nemo_amalia.data.images.headers import ImageError
 from nemo_amalia.data.images.tiles import TileMaker
 from nemo_amalia.data.loading.collator import Collator
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
+from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.utils.errors import DataError
 
 POLICIES = ("fail", "drop")
 
 
-def check_policy(name: str, value: str) -> str:
+def check_policy(key: str, value: str) -> str:
     """The value itself. Raises DataError for one that is no policy."""
     if value not in POLICIES:
-        raise DataError(f"{name} is {value!r}: expected one of {', '.join(POLICIES)}")
+        raise DataError(f"{key} is {value!r}: expected one of {', '.join(POLICIES)}")
     return value
 
 
@@ -59,3 +62,18 @@ class PackAssembler:
         for sample in samples:
             self.faults.count_out(1, sample.dataset)
         return batch
+
+
+def pack_parts(settings: StreamSettings, form: ModelFormat, faults: FaultBoard) -> tuple[SampleEncoder, PackAssembler]:
+    """Build what makes a tokenised sample of a record, and a micro-batch of a pack."""
+    collator = Collator(
+        pad_token_id=form.chat.pad_token_id,
+        image_token_id=form.chat.image_token_id,
+        geometry=form.geometry,
+        settings=settings,
+        image_mean=form.image_mean,
+        image_std=form.image_std,
+    )
+    maker = TileMaker(form.geometry, settings.data.max_image_pixels, settings.decode_device, settings.decode_threads)
+    encoder = encoder_of(form.chat, form.geometry, settings)
+    return encoder, PackAssembler(maker, collator, faults, settings.on_bad_image)

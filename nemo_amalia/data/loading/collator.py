@@ -15,7 +15,8 @@ from torch.utils.data import get_worker_info
 from nemo_amalia.data.images.geometry import ImageGeometry
 from nemo_amalia.data.packing.algorithms import padded_length
 from nemo_amalia.data.samples import PackedBatch, TokenizedPair, TokenizedSample
-from nemo_amalia.utils.errors import DataError
+from nemo_amalia.data.settings import StreamSettings
+from nemo_amalia.utils.errors import ConfigError, DataError
 
 
 class Collator:
@@ -30,25 +31,23 @@ class Collator:
     def __init__(
         self,
         *,
-        seq_length: int,
         pad_token_id: int,
         image_token_id: int,
         geometry: ImageGeometry,
-        segment_multiple: int = 1,
-        packing: bool = True,
-        micro_batch_size: int = 1,
+        settings: StreamSettings,
         image_mean: Sequence[float] = (0.5, 0.5, 0.5),
         image_std: Sequence[float] = (0.5, 0.5, 0.5),
-        share_pair_images: bool = True,
     ) -> None:
+        seq_length, segment_multiple = settings.seq_length, settings.segment_multiple
+        packing, micro_batch_size = settings.packing, settings.micro_batch_size
         if seq_length % segment_multiple:
-            raise DataError(
+            raise ConfigError(
                 f"seq_length {seq_length} is not a multiple of {segment_multiple} (2 * context parallel "
                 "size): "
                 f"use {padded_length(seq_length, segment_multiple)}"
             )
         if packing and micro_batch_size != 1:
-            raise DataError(
+            raise ConfigError(
                 f"micro_batch_size is {micro_batch_size} with packing: a pack is a micro-batch of 1; raise "
                 "seq_length to put more samples into it, or set packing off"
             )
@@ -60,7 +59,7 @@ class Collator:
         self.packing = packing
         self.micro_batch_size = micro_batch_size
         self.image_mean, self.image_std = tuple(image_mean), tuple(image_std)
-        self.share_pair_images = share_pair_images
+        self.share_pair_images = settings.data.share_pair_images
 
     def __call__(
         self, items: Sequence[TokenizedSample] | Sequence[TokenizedPair], tiles: Sequence[Sequence[torch.Tensor]]

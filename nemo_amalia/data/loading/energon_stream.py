@@ -16,11 +16,11 @@ from typing import Any
 
 from megatron.energon import WorkerConfig, get_savable_loader, get_train_dataset
 
+from nemo_amalia.data.encoding.hf_folder import ModelFormat
 from nemo_amalia.data.faults.board import FaultBoard
 from nemo_amalia.data.faults.quarantine import Quarantine
-from nemo_amalia.data.images.headers import MAX_PIXELS
+from nemo_amalia.data.loading.assembly import pack_parts
 from nemo_amalia.data.loading.position import differences, resolve
-from nemo_amalia.data.loading.settings import StreamSettings, pack_parts
 from nemo_amalia.data.loading.task_encoder import AmaliaTaskEncoder
 from nemo_amalia.data.loading.workers import (
     PatientQueue,
@@ -31,66 +31,70 @@ from nemo_amalia.data.loading.workers import (
     ready_to_fork,
 )
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
+from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.utils.devices import has_gpu
-from nemo_amalia.utils.errors import DataError
+from nemo_amalia.utils.errors import ConfigError, DataError
 
 STATE_VERSION = 1
-BEFORE = {"max_image_pixels": MAX_PIXELS, "records": "conversations"}  # what older positions do not name
 
 
-def build_loader(path: str | Path | Sequence[tuple[str | Path, float]], **settings: Any) -> PackLoader:
-    """The stream of PackedBatch of one data-parallel rank.
+def build_loader(
+    path: str | Path | Sequence[tuple[str | Path, float]],
+    settings: StreamSettings,
+    form: ModelFormat,
+    *,
+    dp_rank: int = 0,
+    dp_size: int = 1,
+) -> PackLoader:
+    """Build the stream of PackedBatch of one data-parallel rank.
 
-    path: a folder of prepared shards, a metadataset .yaml, or a blend [(path, weight), ...]. settings: the
-    fields of StreamSettings. Raises DataError, before anything is started, on what cannot work.
+    path: a folder of prepared shards, a metadataset .yaml, or a blend [(path, weight), ...].
+
+    Raises:
+        DataError, ConfigError: before anything is started, on what cannot work.
     """
-    config = StreamSettings(**settings)
-    faults = FaultBoard(config.num_workers)
-    quarantine = Quarantine(config.quarantine) if config.quarantine else None
-    task_encoder = _task_encoder(config, faults, quarantine)
+    check_rank(dp_rank, dp_size)
+    data = settings.data
+    faults = FaultBoard(data.num_workers)
+    quarantine = Quarantine(data.quarantine) if data.quarantine else None
+    task_encoder = AmaliaTaskEncoder(*pack_parts(settings, form, faults), faults, settings, quarantine)
     source, identity = resolve(path)
     dataset = get_train_dataset(
         source,
         worker_config=WorkerConfig(
-            rank=config.dp_rank,
-            world_size=config.dp_size,
-            num_workers=config.num_workers,
-            seed_offset=config.seed,
+            rank=dp_rank,
+            world_size=dp_size,
+            num_workers=data.num_workers,
+            seed_offset=settings.seed,
             global_error_handler=_stop_the_run,
         ),
-        batch_size=None if config.packing else config.micro_batch_size,
-        packing_buffer_size=config.packing_buffer_size if config.packing else None,
-        shuffle_buffer_size=config.shuffle_buffer_size,
-        max_samples_per_sequence=config.max_samples_per_sequence,
+        batch_size=None if settings.packing else settings.micro_batch_size,
+        packing_buffer_size=data.packing_buffer_size if settings.packing else None,
+        shuffle_buffer_size=data.shuffle_buffer_size,
+        max_samples_per_sequence=data.max_samples_per_sequence,
         task_encoder=task_encoder,
-        repeat=config.repeat,
+        repeat=settings.repeat,
     )
-    if config.num_workers:
+    if data.num_workers:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Rust threads do not survive the fork
     energon = get_savable_loader(
         dataset,
-        checkpoint_every_sec=config.checkpoint_every_seconds,
-        prefetch_factor=config.prefetch_factor,
+        checkpoint_every_sec=settings.checkpoint_every_seconds,
+        prefetch_factor=settings.prefetch_factor,
         watchdog_timeout_seconds=None,
     )
     # Energon pins always; without a GPU torch only warns, and under the CPU platform it would try.
     energon.pin_memory = has_gpu()
-    layout = config.layout() | {"data": identity, "quarantine": quarantine.fingerprint if quarantine else None}
-    return PackLoader(energon, task_encoder, faults, layout, config.worker_timeout)
+    grid = f"{form.geometry.tile}/{form.geometry.patch}/{form.geometry.pinpoints}"
+    layout = settings.position_keys | {"dp_rank": dp_rank, "dp_size": dp_size, "geometry": grid, "data": identity}
+    layout["quarantine"] = quarantine.fingerprint if quarantine else None
+    return PackLoader(energon, task_encoder, faults, layout, data.worker_timeout)
 
 
-def _task_encoder(config: StreamSettings, faults: FaultBoard, quarantine: Quarantine | None) -> AmaliaTaskEncoder:
-    return AmaliaTaskEncoder(
-        *pack_parts(config, faults),
-        faults,
-        capacity=config.seq_length,
-        packing_algorithm=config.packing_algorithm,
-        segment_multiple=config.segment_multiple,
-        seed=config.seed,
-        on_bad_sample=config.on_bad_sample,
-        decode_in_worker=config.decode_device == "cpu",
-        quarantine=quarantine,
-    )
+def check_rank(dp_rank: int, dp_size: int) -> None:
+    """Raise ConfigError for a rank outside its group."""
+    if not 0 <= dp_rank < dp_size:
+        raise ConfigError(f"dp_rank is {dp_rank} of dp_size {dp_size}: expected 0 to {dp_size - 1}")
 
 
 class PackLoader:
@@ -102,7 +106,7 @@ class PackLoader:
         task_encoder: AmaliaTaskEncoder,
         faults: FaultBoard,
         layout: dict[str, Any],
-        worker_timeout: float = 600,
+        worker_timeout: float,
     ) -> None:
         self.faults = faults
         self.layout = layout
@@ -176,7 +180,7 @@ class PackLoader:
             raise DataError("this loader has already given batches: build a new one and restore it first")
         if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
             raise DataError(f"this is no data state of version {STATE_VERSION}: {str(state)[:80]!r}")
-        differing = differences(BEFORE | state["layout"], self.layout)
+        differing = differences(state["layout"], self.layout)
         if differing:
             raise DataError(
                 f"the data position cannot be restored: {'; '.join(differing)}. Resume with the saved values, or begin "

@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nemo_amalia.data.encoding.encoders import RecordEncoder
+from nemo_amalia.data.encoding.encoders import SampleEncoder
 from nemo_amalia.data.faults.board import QUARANTINED, FaultBoard
 from nemo_amalia.data.faults.quarantine import Quarantine
 from nemo_amalia.data.loading.assembly import check_policy
-from nemo_amalia.data.loading.settings import StreamSettings
 from nemo_amalia.data.packing.index import PackIndex
 from nemo_amalia.data.samples import BadSampleError, TokenizedPair, TokenizedSample
+from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.data.shards.read import BLOCK, read_record
 from nemo_amalia.utils.errors import DataError
 
@@ -29,14 +29,14 @@ class SampleReader:
         self,
         index: PackIndex,
         shards: list[tuple[Path, str]],
-        encoder: RecordEncoder,
+        encoder: SampleEncoder,
         faults: FaultBoard,
         settings: StreamSettings,
     ) -> None:
         self.index, self.shards, self.encoder, self.faults = index, shards, encoder, faults
-        self.on_bad_sample = check_policy("on_bad_sample", settings.on_bad_sample)
+        self.on_bad_sample = check_policy("data.on_bad_sample", settings.data.on_bad_sample)
         self.on_bad_image = check_policy("on_bad_image", settings.on_bad_image)
-        self.quarantine = Quarantine(settings.quarantine) if settings.quarantine else None
+        self.quarantine = Quarantine(settings.data.quarantine) if settings.data.quarantine else None
 
     def __call__(self, row: int, pack: int) -> TokenizedSample | TokenizedPair | None:
         """None for a sample that is left out, and counted: quarantined, or bad under "drop". pack: for the error.

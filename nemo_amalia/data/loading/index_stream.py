@@ -19,16 +19,19 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
+from nemo_amalia.data.encoding.hf_folder import ModelFormat
 from nemo_amalia.data.faults.board import FaultBoard
+from nemo_amalia.data.loading.assembly import pack_parts
 from nemo_amalia.data.loading.collator import Collator
+from nemo_amalia.data.loading.energon_stream import check_rank
 from nemo_amalia.data.loading.index_reader import SampleReader
-from nemo_amalia.data.loading.settings import StreamSettings, pack_parts
 from nemo_amalia.data.loading.workers import awaited, in_one_line, lost_worker, ready_to_fork
 from nemo_amalia.data.packing.index import PackIndex, epoch_order, read_index, refuse_other, settings_of, shard_places
 from nemo_amalia.data.samples import Pack, PackedBatch, TokenizedSample
+from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.data.shards.check import check_folder
 from nemo_amalia.utils.devices import has_gpu
-from nemo_amalia.utils.errors import DataError
+from nemo_amalia.utils.errors import ConfigError, DataError
 from nemo_amalia.utils.files import atomic_file
 
 STATE_VERSION = "pack index 1"
@@ -36,36 +39,39 @@ ENDLESS = 1 << 62  # positions
 POSITION = "train_dataloader_dprank{:03d}.pt"  # Bridge's name (training/checkpointing.py)
 
 
-def build_index_loader(index: str | Path, folder: str | Path, **settings: Any) -> IndexLoader:
-    """The stream of one data-parallel rank. folder: what data.path names, a folder of shards or a mix of several.
-    settings: the fields of StreamSettings; those of Energon's buffers are not used. A sample that the index holds and
-    training cannot read follows on_bad_sample.
+def build_index_loader(
+    index: str | Path,
+    folder: str | Path,
+    settings: StreamSettings,
+    form: ModelFormat,
+    *,
+    dp_rank: int = 0,
+    dp_size: int = 1,
+) -> IndexLoader:
+    """Build the stream of one data-parallel rank from a pack index; Energon's buffers are not used.
 
-    Raises DataError for an index of other shards, another tokenizer, template, geometry or pack, naming which.
+    folder: what data.path names, a folder of shards or a mix of several. A sample that the index holds and training
+    cannot read follows data.on_bad_sample.
+
+    Raises:
+        DataError: for an index of other shards, another tokenizer, template, geometry or pack, naming which.
     """
-    config = StreamSettings(**settings)
-    if not config.packing:
-        raise DataError("an index of packs is for training with packing: set stage.packing=true, or take no index")
+    check_rank(dp_rank, dp_size)
+    if not settings.packing:
+        raise ConfigError("data.pack_index is for training with packing: set stage.packing=true, or leave it out")
     source, packs = check_folder(folder), read_index(index)
-    wanted = settings_of(
-        config.chat,
-        config.geometry,
-        config.seq_length,
-        config.segment_multiple,
-        config.tiling,
-        config.max_image_pixels,
-        config.records,
-    )
-    refuse_other(index, packs.head, wanted, source)
-    faults = FaultBoard(config.num_workers)
-    return IndexLoader(_Packs(packs, shard_places(packs.head, source), config, faults), config, faults)
+    refuse_other(index, packs.head, settings_of(form.chat, form.geometry, settings), source)
+    faults = FaultBoard(settings.data.num_workers)
+    parts = _Packs(packs, shard_places(packs.head, source), settings, form, faults)
+    return IndexLoader(parts, settings, faults, dp_rank, dp_size)
 
 
 class IndexLoader:
     """Iterates PackedBatch, as PackLoader does; `state` and `restore` are exact at the end of a global batch."""
 
-    def __init__(self, packs: _Packs, config: StreamSettings, faults: FaultBoard) -> None:
-        self.packs, self.config, self.faults = packs, config, faults
+    def __init__(self, packs: _Packs, settings: StreamSettings, faults: FaultBoard, dp_rank: int, dp_size: int) -> None:
+        self.packs, self.settings, self.faults = packs, settings, faults
+        self.dp_rank, self.dp_size = dp_rank, dp_size
         self.position = 0  # of the whole data-parallel group, before the first batch
         self._given = 0  # by this rank
         self._iterator: Iterator[Any] | None = None
@@ -92,25 +98,25 @@ class IndexLoader:
 
     def lost_worker(self, timed_out: bool = False) -> str | None:
         """As PackLoader's: one line on a worker that died, or that hangs when the wait for a batch timed out."""
-        if not self.config.num_workers or self._iterator is None:
+        if not self.settings.data.num_workers or self._iterator is None:
             return None
         stuck = awaited(self._iterator) if timed_out else None
-        return lost_worker(self._iterator, self.faults, stuck, self.config.worker_timeout)
+        return lost_worker(self._iterator, self.faults, stuck, self.settings.data.worker_timeout)
 
     def _start(self) -> Iterator[Any]:
-        config = self.config
-        end = self.position + ENDLESS if config.repeat else len(self.packs.index)
-        workers = config.num_workers
+        settings = self.settings
+        end = self.position + ENDLESS if settings.repeat else len(self.packs.index)
+        workers = settings.data.num_workers
         if workers:
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # Rust threads do not survive the fork
         return iter(
             DataLoader(
                 self.packs,
                 batch_size=None,
-                sampler=range(self.position + config.dp_rank, end, config.dp_size),
+                sampler=range(self.position + self.dp_rank, end, self.dp_size),
                 num_workers=workers,
-                prefetch_factor=config.prefetch_factor if workers else None,
-                timeout=config.worker_timeout if workers else 0,
+                prefetch_factor=settings.prefetch_factor if workers else None,
+                timeout=settings.data.worker_timeout if workers else 0,
                 multiprocessing_context="fork" if workers else None,  # the board is inherited
                 pin_memory=has_gpu(),
             )
@@ -121,8 +127,8 @@ class IndexLoader:
         return {
             "version": STATE_VERSION,
             "index": self.packs.index.head["digest"],
-            "seed": self.config.seed,
-            "position": self.position + self._given * self.config.dp_size,
+            "seed": self.settings.seed,
+            "position": self.position + self._given * self.dp_size,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -159,12 +165,17 @@ class _Packs(Dataset):
     """Position -> micro-batch, or the undecoded pack where the training process decodes on its GPU."""
 
     def __init__(
-        self, index: PackIndex, shards: list[tuple[Path, str]], config: StreamSettings, faults: FaultBoard
+        self,
+        index: PackIndex,
+        shards: list[tuple[Path, str]],
+        settings: StreamSettings,
+        form: ModelFormat,
+        faults: FaultBoard,
     ) -> None:
         self.index = index
-        self.seed, self.decode_here = config.seed, config.decode_device == "cpu"
-        encoder, self.assembler = pack_parts(config, faults)
-        self.read = SampleReader(index, shards, encoder, faults, config)
+        self.seed, self.decode_here = settings.seed, settings.decode_device == "cpu"
+        encoder, self.assembler = pack_parts(settings, form, faults)
+        self.read = SampleReader(index, shards, encoder, faults, settings)
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     def __getitem__(self, position: int) -> PackedBatch | Pack:

@@ -23,7 +23,7 @@ from megatron.energon import (
 )
 
 from nemo_amalia.data.encoding.cookers import cook_conversation, sample_key
-from nemo_amalia.data.encoding.encoders import RecordEncoder
+from nemo_amalia.data.encoding.encoders import SampleEncoder
 from nemo_amalia.data.faults.board import QUARANTINED, REASONS, FaultBoard
 from nemo_amalia.data.faults.quarantine import Quarantine
 from nemo_amalia.data.loading.assembly import PackAssembler, check_policy
@@ -37,6 +37,7 @@ from nemo_amalia.data.samples import (
     TokenizedPair,
     TokenizedSample,
 )
+from nemo_amalia.data.settings import StreamSettings
 
 
 @edataclass
@@ -73,26 +74,22 @@ def cook_record(record: dict[str, Any], cook=cook_conversation) -> CookedRecord:
 
 
 class AmaliaTaskEncoder(TaskEncoder):
-    """capacity, packing_algorithm, segment_multiple, seed: of the packs. decode_in_worker: assemble here (CPU), or
-    hand the packs over undecoded for the training process to assemble (GPU). on_bad_sample: "fail" or "drop"; a bad
-    image follows the assembler's on_bad_image instead. quarantine: samples to leave out.
+    """Cooks, encodes, packs and assembles, with every drop counted.
+
+    Workers assemble where they decode (decode_device "cpu"); else they hand packs over undecoded, for the training
+    process to assemble on its GPU. A bad image follows the assembler's on_bad_image, any other bad sample
+    data.on_bad_sample. quarantine: samples to leave out.
     """
 
     decoder = None  # bytes arrive raw
 
     def __init__(
         self,
-        encoder: RecordEncoder,
+        encoder: SampleEncoder,
         assembler: PackAssembler,
         faults: FaultBoard,
-        *,
-        capacity: int,
-        packing_algorithm: str = "best_fit_decreasing",
-        segment_multiple: int = 1,
-        seed: int = 0,
-        on_bad_sample: str = "fail",
-        decode_in_worker: bool = True,
-        quarantine: Quarantine | None = None,
+        settings: StreamSettings,
+        quarantine: Quarantine | None,
     ) -> None:
         super().__init__()
         self.cookers = [Cooker(self._cook)]
@@ -100,11 +97,11 @@ class AmaliaTaskEncoder(TaskEncoder):
         self.encoder, self._cooked = encoder, encoder.cook
         self.assembler = assembler
         self.faults = faults
-        self.capacity, self.packing_algorithm = capacity, packing_algorithm
-        self.segment_multiple = segment_multiple
-        self.seed = seed
-        self.on_bad_sample = check_policy("on_bad_sample", on_bad_sample)
-        self.decode_in_worker = decode_in_worker
+        self.capacity, self.packing_algorithm = settings.seq_length, settings.data.packing_algorithm
+        self.segment_multiple = settings.segment_multiple
+        self.seed = settings.seed
+        self.on_bad_sample = check_policy("data.on_bad_sample", settings.data.on_bad_sample)
+        self.decode_in_worker = settings.decode_device == "cpu"
 
     @stateless
     def _cook(self, record: dict[str, Any]) -> CookedRecord:

@@ -7,6 +7,7 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+from nemo_amalia.config.schema import DataConfig
 from nemo_amalia.data.mix.file import Mix, mix_path, read_mix
 from nemo_amalia.data.mix.plan import Row, measure, plan
 from nemo_amalia.data.mix.table import Absent, absent_lines, notes, table
@@ -148,7 +149,7 @@ def survey(mix: Mix, root: Path, read_shards: bool = False, tokenizer: str | Non
         totals = read_totals(folder)
         if read_shards and (totals is None or (chat and totals.tokenizer != tokenizer)):
             print(f"reading {folder}: {available:,} samples", flush=True)
-            totals = scan(folder, chat, tokenizer or "")
+            totals = scan(folder, chat, tokenizer or "", max_image_pixels=DataConfig.max_image_pixels)
         rows.append(measure(mix, source, available, totals))
     return rows, absent
 

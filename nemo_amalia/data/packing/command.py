@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nemo_amalia.data.encoding.encoders import RecordEncoder
+    from nemo_amalia.data.encoding.encoders import SampleEncoder
     from nemo_amalia.data.shards.metadataset import RepeatedFolder
 
-from nemo_amalia.config.schema import RECORDS
-from nemo_amalia.data.images.headers import MAX_PIXELS, check_max_pixels
+from nemo_amalia.config.schema import PACK_LENGTH, SAMPLE_KINDS, DataConfig, RunConfig, StageConfig
+from nemo_amalia.data.images.headers import check_max_pixels
+from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.utils.errors import DataError
 
 HELP = "lengths -> an index of packs: exact epochs, fuller packs, a position that any layout can resume"
@@ -30,11 +31,17 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     pack.add_argument("source", type=Path, help="a folder of prepared shards, or a .yaml with blend_epochized")
     pack.add_argument("--assets", type=Path, required=True, help="a LLaVA-NeXT folder, or a checkpoint's hf folder")
     pack.add_argument("--out", type=Path, required=True, help="the index to write; must not be there yet")
-    pack.add_argument("--records", choices=RECORDS, default="conversations", help="preferences: pairs, for stage dpo")
-    pack.add_argument("--seq-length", type=int, default=16384, help="tokens of a pack (stage.seq_length)")
+    pack.add_argument(
+        "--records", choices=SAMPLE_KINDS, default=SAMPLE_KINDS[0], help="preferences: pairs, of stage dpo"
+    )
+    pack.add_argument("--seq-length", type=int, default=PACK_LENGTH, help="tokens of a pack (stage.seq_length)")
     pack.add_argument("--segment-multiple", type=int, default=1, help="2 x parallel.context where that is over 1")
-    pack.add_argument("--tiling", action=argparse.BooleanOptionalAction, default=True, help="as stage.tiling")
-    pack.add_argument("--max-image-pixels", type=int, default=MAX_PIXELS, help="as data.max_image_pixels")
+    pack.add_argument(
+        "--tiling", action=argparse.BooleanOptionalAction, default=StageConfig.tiling, help="as stage.tiling"
+    )
+    pack.add_argument(
+        "--max-image-pixels", type=int, default=DataConfig.max_image_pixels, help="as data.max_image_pixels"
+    )
     pack.add_argument("--window", type=int, default=4000, help="samples that lie together, packed together")
     pack.add_argument("--algorithm", default="best_fit_decreasing", help="or balanced: every pack a mix of lengths")
     pack.add_argument("--workers", type=int, default=2, help="processes that read shards; 0: this one")
@@ -43,15 +50,22 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Make the index and say what is in it. Raises DataError on what cannot be packed."""
+    check_max_pixels(arguments.max_image_pixels, "--max-image-pixels")
+    settings = StreamSettings(
+        data=DataConfig(path=str(arguments.source), max_image_pixels=arguments.max_image_pixels),
+        sample_kind=arguments.records,
+        seq_length=arguments.seq_length,
+        micro_batch_size=1,
+        tiling=arguments.tiling,
+        packing=True,
+        segment_multiple=arguments.segment_multiple,
+        seed=RunConfig.seed,
+    )
     head = make_index(
         arguments.source,
         arguments.assets,
         arguments.out,
-        records=arguments.records,
-        seq_length=arguments.seq_length,
-        segment_multiple=arguments.segment_multiple,
-        tiling=arguments.tiling,
-        max_image_pixels=arguments.max_image_pixels,
+        settings,
         window=arguments.window,
         algorithm=arguments.algorithm,
         workers=arguments.workers,
@@ -65,37 +79,31 @@ def make_index(
     source: Path,
     assets: Path,
     out: Path,
+    settings: StreamSettings,
     *,
-    seq_length: int,
-    records: str = "conversations",
-    segment_multiple: int = 1,
-    tiling: bool = True,
-    max_image_pixels: int = MAX_PIXELS,
     window: int = 4000,
     algorithm: str = "best_fit_decreasing",
     workers: int = 0,
     say=lambda line: None,
 ) -> dict[str, Any]:
-    """Writes the index and returns its head. Nothing is written before the end, and then whole or not at all.
+    """Write the index and return its head. Nothing is written before the end, and then whole or not at all.
 
-    Raises DataError on a source, assets or settings that do not work, and when no sample is left.
+    Raises:
+        DataError: a source, assets or settings that do not work, or no sample that is left.
     """
-    from nemo_amalia.data.encoding.encoders import ConversationEncoder, encoder_of
+    from nemo_amalia.data.encoding.encoders import encoder_of
     from nemo_amalia.data.encoding.hf_folder import read_assets
     from nemo_amalia.data.packing.index import identity_of, settings_of, write_index
     from nemo_amalia.data.packing.windows import WindowPacker
     from nemo_amalia.data.shards.metadataset import read_sources
 
+    seq_length, segment_multiple = settings.seq_length, settings.segment_multiple
     _check(seq_length, segment_multiple, workers, out)
-    check_max_pixels(max_image_pixels, "--max-image-pixels")
     packer = WindowPacker(seq_length, segment_multiple, window, algorithm)
     sources = read_sources(source, "SOURCE")
     identity = identity_of(source, sources)  # before the shards are read: one prepared meanwhile is another
     hf = read_assets(assets)
-    conversations = ConversationEncoder(hf.chat, hf.geometry, seq_length, tiling, max_image_pixels)
-    encoder = encoder_of(records, conversations, segment_multiple)
-    settings = settings_of(hf.chat, hf.geometry, seq_length, segment_multiple, tiling, max_image_pixels, records)
-    book, shards, seconds = _read(sources, encoder, workers, say)
+    book, shards, seconds = _read(sources, encoder_of(hf.chat, hf.geometry, settings), workers, say)
     data = {"identity": identity["identity"], "folder": Path(source).absolute().name, "shards": shards}
     if "sources" not in identity:
         book.pack(packer)
@@ -107,7 +115,7 @@ def make_index(
     return write_index(
         out,
         {
-            "settings": settings,
+            "settings": settings_of(hf.chat, hf.geometry, settings),
             "data": data,
             "totals": book.totals(seq_length),
             "examples": book.examples,
@@ -119,7 +127,7 @@ def make_index(
     )
 
 
-def _read(sources: list[RepeatedFolder], encoder: RecordEncoder, workers: int, say) -> tuple[Any, ...]:
+def _read(sources: list[RepeatedFolder], encoder: SampleEncoder, workers: int, say) -> tuple[Any, ...]:
     """(what every shard of every source holds, the names of the shards, seconds)."""
     from nemo_amalia.data.packing.book import Book
     from nemo_amalia.data.packing.measure import measure_shards
@@ -174,7 +182,7 @@ def describe(head: dict[str, Any], out: Path) -> list[str]:
     packing = seconds["packing"] / max(totals["samples"], 1) * 1e6
     sources = head["data"].get("sources")
     dropped = f"{sum(totals['dropped'].values()):,} dropped" + _reasons(totals["dropped"], " ({})")
-    what = "pairs" if head["settings"].get("records") == "preferences" else "samples"
+    what = "pairs" if head["settings"]["sample_kind"] == "preferences" else "samples"
     read = f"{totals['samples_in']:,} {what} in {len(head['data']['shards']):,} shards"
     lines = [
         f"{read} of {len(sources)} sources: {totals['samples']:,} packed an epoch, {dropped}"

@@ -23,7 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from nemo_amalia.data.images.headers import MAX_PIXELS
+from nemo_amalia.data.encoding.chat import ChatFormat
+from nemo_amalia.data.images.geometry import ImageGeometry
+from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.data.shards.metadataset import RepeatedFolder, read_sources
 from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.files import atomic_file
@@ -31,7 +33,6 @@ from nemo_amalia.utils.files import atomic_file
 FORMAT = "amalia pack index 1"
 HEAD = "head.json"
 ARRAYS = ("counts", "shards", "offsets", "sizes", "lengths")
-BEFORE = {"max_image_pixels": MAX_PIXELS, "records": "conversations"}  # what older indexes do not name
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +53,13 @@ class PackIndex:
         return len(self.starts) - 1
 
 
-def settings_of(
-    chat: Any,
-    geometry: Any,
-    seq_length: int,
-    segment_multiple: int,
-    tiling: bool,
-    max_image_pixels: int = MAX_PIXELS,
-    records: str = "conversations",
-) -> dict[str, Any]:
-    """What the lengths and the packs depend on, as plain values: of a ChatFormat, an ImageGeometry and a stage."""
+def settings_of(chat: ChatFormat, geometry: ImageGeometry, settings: StreamSettings) -> dict[str, Any]:
+    """Return what the lengths and the packs depend on, as plain values."""
+    return tokens_settings(chat, geometry) | stage_settings(settings)
+
+
+def tokens_settings(chat: ChatFormat, geometry: ImageGeometry) -> dict[str, Any]:
+    """Return what the tokens of a sample depend on besides the stage."""
     tokenizer = chat.tokenizer
     words = tokenizer.backend_tokenizer.to_str() + json.dumps([tokenizer.bos_token, chat.image_token, chat.end_of_turn])
     return {
@@ -70,27 +68,21 @@ def settings_of(
         "tile": geometry.tile,
         "patch": geometry.patch,
         "pinpoints": [list(canvas) for canvas in geometry.pinpoints],
-    } | stage_settings(seq_length, segment_multiple, tiling, max_image_pixels, records)
+    }
 
 
-def stage_settings(
-    seq_length: int,
-    segment_multiple: int,
-    tiling: bool,
-    max_image_pixels: int = MAX_PIXELS,
-    records: str = "conversations",
-) -> dict[str, Any]:
-    """The part of the settings that a run's configuration decides; a launcher can check it without a tokenizer.
+def stage_settings(settings: StreamSettings) -> dict[str, Any]:
+    """Return the part that a run's configuration decides; a launcher can check it without a tokenizer.
 
     max_image_pixels changes no length, but which samples there are: an index made with a higher one holds samples that
     training refuses, which would end the run in the middle.
     """
     return {
-        "seq_length": seq_length,
-        "segment_multiple": segment_multiple,
-        "tiling": tiling,
-        "max_image_pixels": max_image_pixels,
-        "records": records,
+        "seq_length": settings.seq_length,
+        "segment_multiple": settings.segment_multiple,
+        "tiling": settings.tiling,
+        "max_image_pixels": settings.data.max_image_pixels,
+        "sample_kind": settings.sample_kind,
     }
 
 
@@ -188,7 +180,7 @@ def read_index(path: str | Path) -> PackIndex:
 
 def refuse_other(path: str | Path, head: Mapping[str, Any], settings: Mapping[str, Any], folder: str | Path) -> None:
     """Raises DataError, in one line that names every difference, for an index of other shards or other settings."""
-    made = BEFORE | head["settings"]
+    made = head["settings"]
     differing = [
         f"{name} was {_short(made.get(name))} and is {_short(value)}"
         for name, value in settings.items()

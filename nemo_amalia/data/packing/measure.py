@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nemo_amalia.data.encoding.encoders import RecordEncoder
+from nemo_amalia.data.encoding.encoders import SampleEncoder
 from nemo_amalia.data.samples import BadSampleError
 from nemo_amalia.data.shards.read import BLOCK, read_record, sample_offsets
 
@@ -37,7 +37,7 @@ class ShardLengths:
     examples: dict[str, str] = field(default_factory=dict)
 
 
-def measure_shard(folder: Path, shard: str, encoder: RecordEncoder, excluded: set[str]) -> ShardLengths:
+def measure_shard(folder: Path, shard: str, encoder: SampleEncoder, excluded: set[str]) -> ShardLengths:
     """Reads a shard from its first byte to its last. Raises DataError when it is not what its index says."""
     found = ShardLengths()
     offsets = sample_offsets(folder / shard)
@@ -74,7 +74,7 @@ _job: dict[str, Any] = {}  # what a forked worker inherits
 
 
 def measure_shards(
-    shards: list[tuple[Path, str, set[str]]], encoder: RecordEncoder, workers: int
+    shards: list[tuple[Path, str, set[str]]], encoder: SampleEncoder, workers: int
 ) -> Iterator[ShardLengths]:
     """The shards, (folder, name, excluded samples), in order; `workers` processes read ahead, a few shards each."""
     if not workers:

@@ -7,7 +7,6 @@ counted them with a tokenizer.
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nemo_amalia.data.images.geometry import ImageGeometry
-from nemo_amalia.data.images.headers import MAX_PIXELS, ImageError, read_header
+from nemo_amalia.data.images.headers import ImageError, read_header
 from nemo_amalia.data.messages import IMAGE
 from nemo_amalia.utils.errors import DataError
-from nemo_amalia.utils.files import read_json
+from nemo_amalia.utils.files import read_json, write_json
 
 if TYPE_CHECKING:
     from nemo_amalia.data.encoding.chat import ChatFormat
@@ -78,7 +77,7 @@ class Totals:
     tokenizer: str = ""
     refused: Counter[str] = field(default_factory=Counter)
 
-    def add(self, messages: Sequence[Mapping[str, Any]], images: Sequence[bytes], max_pixels: int = MAX_PIXELS) -> None:
+    def add(self, messages: Sequence[Mapping[str, Any]], images: Sequence[bytes], max_image_pixels: int) -> None:
         """Counts one sample."""
         self.samples += 1
         for message in messages if isinstance(messages, list | tuple) else ():
@@ -87,13 +86,13 @@ class Totals:
         for data in images:
             self.images += 1
             try:
-                header = read_header(data, max_pixels)
+                header = read_header(data, max_image_pixels)
             except ImageError:
                 self.unreadable_images += 1
             else:
                 self.sizes.add(header.width, header.height)
 
-    def image_tokens(self, geometry: ImageGeometry, tiling: bool = True) -> int:
+    def image_tokens(self, geometry: ImageGeometry, tiling: bool) -> int:
         """Tokens of all readable images; exact where sizes.step is 1 (65 us a size that is met the first time)."""
         return sum(number * geometry.num_tokens(width, height, tiling) for width, height, number in self.sizes.items())
 
@@ -113,7 +112,7 @@ class Totals:
             "tokenizer": self.tokenizer,
             "refused": dict(self.refused),
         }
-        (folder / FILE).write_text(json.dumps(content))
+        write_json(folder / FILE, content)
 
 
 def _characters(content: Any) -> int:
@@ -155,7 +154,7 @@ def read_totals(folder: Path) -> Totals | None:
     return totals if totals.samples == sum(shard_counts(folder).values()) else None
 
 
-def scan(folder: Path, chat: ChatFormat | None = None, tokenizer: str = "", max_pixels: int = MAX_PIXELS) -> Totals:
+def scan(folder: Path, chat: ChatFormat | None = None, tokenizer: str = "", *, max_image_pixels: int) -> Totals:
     """Reads every shard of a prepared folder and writes its totals; with `chat`, text tokens are counted too.
 
     tokenizer: the name that is noted beside the count. As slow as reading the shards, and tokenising. Samples that
@@ -177,8 +176,8 @@ def scan(folder: Path, chat: ChatFormat | None = None, tokenizer: str = "", max_
                     totals.refused[error.reason] += 1
                     continue
                 conversations = sample.conversations
-                messages = conversations[0].messages[: conversations[0].context or None]  # of a pair the prompt
-                totals.add(messages, sample.images, max_pixels)
+                messages = conversations[0].messages[: conversations[0].prompt_turns or None]  # of a pair the prompt
+                totals.add(messages, sample.images, max_image_pixels)
                 if chat:
                     _count(totals, chat, conversations)
         except (OSError, tarfile.TarError) as error:
@@ -213,7 +212,7 @@ def _count(totals: Totals, chat: ChatFormat, conversations: Sequence[Conversatio
 
     images = [1] * len(conversations[0].images)  # one token an image, taken off again
     try:
-        lengths = [len(chat.encode(each.messages, images, each.key, each.context)[0]) for each in conversations]
+        lengths = [len(chat.encode(each.messages, images, each.key, each.prompt_turns)[0]) for each in conversations]
     except BadSampleError as error:
         totals.refused[error.reason] += 1
     else:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nemo_amalia.config.schema import DataConfig
 from nemo_amalia.data.shards.check import PREPARE
 from nemo_amalia.data.shards.manifest import write_manifest
 from nemo_amalia.data.shards.totals import Totals
@@ -81,7 +82,7 @@ def _write_tars(
             parts = sample_parts(key, sample)
             add_parts(tar, parts)
             images += len(parts) - 1
-            totals.add(sample.get("messages", ()), sample["images"])
+            totals.add(sample.get("messages", ()), sample["images"], DataConfig.max_image_pixels)
     finally:
         if tar:
             tar.close()

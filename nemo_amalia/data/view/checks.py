@@ -158,7 +158,7 @@ def _check_loss(one: Seen, chat: ChatFormat, tally: _Tally) -> None:
     end = chat.tokenizer.convert_tokens_to_ids(chat.end_of_turn)
     questions = [t for m in messages if m["role"] != "assistant" for g in parts(m, chat.image_token) for t in g]
     expected: list[tuple[list[str], bool]] = []  # texts, and whether the turn ends with them
-    for message in messages[one.conversation.context :]:
+    for message in messages[one.conversation.prompt_turns :]:
         if message["role"] == "assistant":
             groups = parts(message, chat.image_token)
             if not groups:

@@ -7,7 +7,9 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nemo_amalia.data.images.headers import MAX_PIXELS, check_max_pixels
+from nemo_amalia.config.schema import PACK_LENGTH, SAMPLE_KINDS, DataConfig, RunConfig
+from nemo_amalia.data.images.headers import check_max_pixels
+from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.utils.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,11 +28,13 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     view.add_argument("--out", type=Path, required=True, help="the .html file to write")
     view.add_argument("--samples", type=_positive, default=24, help="samples to show (24)")
     view.add_argument("--read", type=_positive, default=500, help="samples to check, count and pack (500: one buffer)")
-    view.add_argument("--seq-length", type=_positive, default=16384, help="tokens of a pack (16384)")
-    view.add_argument("--packing-algorithm", default="best_fit_decreasing", help="as data.packing_algorithm")
+    view.add_argument("--seq-length", type=_positive, default=PACK_LENGTH, help="tokens of a pack (16384)")
+    view.add_argument("--packing-algorithm", default=DataConfig.packing_algorithm, help="as data.packing_algorithm")
     view.add_argument("--no-tiling", action="store_true", help="thumbnails alone, as in stage 1")
-    view.add_argument("--max-image-pixels", type=int, default=MAX_PIXELS, help="as data.max_image_pixels")
-    view.add_argument("--seed", type=int, default=0, help="which samples come (0)")
+    view.add_argument(
+        "--max-image-pixels", type=int, default=DataConfig.max_image_pixels, help="as data.max_image_pixels"
+    )
+    view.add_argument("--seed", type=int, default=RunConfig.seed, help="which samples come")
     view.set_defaults(run=run)
 
 
@@ -50,17 +54,21 @@ def run(arguments: argparse.Namespace) -> int:
         names = ", ".join(ALGORITHMS)
         raise ConfigError(f"--packing-algorithm is {arguments.packing_algorithm!r}: expected one of {names}")
     check_max_pixels(arguments.max_image_pixels, "--max-image-pixels")
-    made = make_view(
-        arguments.source,
-        arguments.assets,
-        samples=arguments.samples,
-        number=arguments.read,
+    settings = StreamSettings(
+        data=DataConfig(
+            path=arguments.source,
+            packing_algorithm=arguments.packing_algorithm,
+            max_image_pixels=arguments.max_image_pixels,
+        ),
+        sample_kind=SAMPLE_KINDS[0],  # of a pair the chosen answer is shown
         seq_length=arguments.seq_length,
-        algorithm=arguments.packing_algorithm,
+        micro_batch_size=1,
         tiling=not arguments.no_tiling,
+        packing=True,
+        segment_multiple=1,
         seed=arguments.seed,
-        max_pixels=arguments.max_image_pixels,
     )
+    made = make_view(arguments.source, arguments.assets, settings, samples=arguments.samples, number=arguments.read)
     try:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(page(made), encoding="utf-8")
@@ -78,20 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def make_view(
-    source: str,
-    folder: Path,
-    *,
-    samples: int,
-    number: int,
-    seq_length: int,
-    algorithm: str,
-    tiling: bool = True,
-    seed: int = 0,
-    max_pixels: int = MAX_PIXELS,
-) -> View:
-    """Reads `number` samples, checks them all, draws `samples` of them. Raises ConfigError as `run`."""
-    from nemo_amalia.data.encoding.encoders import ConversationEncoder
+def make_view(source: str, folder: Path, settings: StreamSettings, *, samples: int, number: int) -> View:
+    """Read `number` samples, check them all, draw `samples` of them. Raises ConfigError as `run`."""
+    from nemo_amalia.data.encoding.encoders import encoder_of
     from nemo_amalia.data.encoding.hf_folder import read_assets
     from nemo_amalia.data.samples import BadSampleError
     from nemo_amalia.data.view.checks import findings
@@ -100,10 +97,10 @@ def make_view(
     from nemo_amalia.data.view.read import make_packs, read
 
     assets = read_assets(folder)
-    encoder = ConversationEncoder(assets.chat, assets.geometry, seq_length, tiling, max_pixels)
-    seen, again = read(source, encoder, number, seed)
+    encoder = encoder_of(assets.chat, assets.geometry, settings)
+    seen, again = read(source, encoder, number, settings.seed)
     found = findings(seen, assets)
-    album, shown, refused = Album(assets, max_pixels), [], False
+    album, shown, refused = Album(assets, settings.data.max_image_pixels), [], False
     for one in in_turn(seen, found):
         if len(shown) == samples:
             break
@@ -121,9 +118,9 @@ def make_view(
         seen=seen,
         shown=shown,
         findings=found,
-        packs=make_packs(usable, seq_length, algorithm, seed),
-        capacity=seq_length,
-        algorithm=algorithm,
+        packs=make_packs(usable, settings.seq_length, settings.data.packing_algorithm, settings.seed),
+        capacity=settings.seq_length,
+        algorithm=settings.data.packing_algorithm,
         left_out=album.left_out,
         again=again,
     )

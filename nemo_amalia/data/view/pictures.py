@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from nemo_amalia.data.encoding.hf_folder import Assets
-from nemo_amalia.data.images.headers import MAX_PIXELS
 from nemo_amalia.data.images.tiles import ImageError, TileMaker, make_tiles
 from nemo_amalia.data.samples import BadSampleError
 from nemo_amalia.data.view.read import Seen
@@ -55,12 +54,12 @@ class Album:
     """Draws images until the page holds BUDGET bytes of them; `left_out` counts those that found no room."""
 
     assets: Assets
-    max_pixels: int = MAX_PIXELS
+    max_image_pixels: int
     spent: int = 0
     left_out: int = 0
 
     def __post_init__(self) -> None:
-        self._maker = TileMaker(self.assets.geometry, max_pixels=self.max_pixels)
+        self._maker = TileMaker(self.assets.geometry, self.max_image_pixels)
 
     def draw(self, seen: Seen) -> list[Picture]:
         """Draw the images of a sample. Raises BadSampleError on one that cannot be decoded."""

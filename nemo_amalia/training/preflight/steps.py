@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from nemo_amalia.config.derived import segment_multiple
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.data.packing.index import read_head, refuse_other, stage_settings
+from nemo_amalia.data.settings import StreamSettings
 
 
 def settle_steps(run: RunConfig) -> str | None:
@@ -22,10 +22,7 @@ def settle_steps(run: RunConfig) -> str | None:
     if run.data.pack_index is None:
         return None
     head = read_head(run.data.pack_index)
-    wanted = stage_settings(
-        run.stage.seq_length, segment_multiple(run), run.stage.tiling, run.data.max_image_pixels, run.stage.records
-    )
-    refuse_other(run.data.pack_index, head, wanted, Path(run.data.path))
+    refuse_other(run.data.pack_index, head, stage_settings(StreamSettings.of(run)), Path(run.data.path))
     if run.stage.epochs is None:
         return None
     totals, batch = head["totals"], run.stage.global_batch_size

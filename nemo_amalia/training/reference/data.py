@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nemo_amalia.config.derived import segment_multiple
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.data.encoding.hf_folder import image_statistics
+from nemo_amalia.data.encoding.hf_folder import ModelFormat
 from nemo_amalia.data.faults.board import FaultBoard
-from nemo_amalia.data.loading.settings import StreamSettings, pack_parts
+from nemo_amalia.data.loading.assembly import pack_parts
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
+from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.data.shards.metadataset import read_sources
 from nemo_amalia.data.shards.read import read_record, sample_offsets, training_shards
 from nemo_amalia.utils.devices import has_gpu
@@ -28,33 +28,26 @@ def shards_of(run: RunConfig, chat: Any, geometry: Any, assets: Path, dropped: C
     A pair that training would leave out is left out and counted in ``dropped``, by reason; one whose image cannot be
     decoded is, too. Raises DataError for data that is not ready.
     """
-    mean, std = image_statistics(assets)
-    settings = StreamSettings(
-        geometry=geometry,
-        chat=chat,
-        seq_length=run.stage.seq_length,
-        image_mean=mean,
-        image_std=std,
-        records="preferences",
-        tiling=run.stage.tiling,
-        segment_multiple=segment_multiple(run),
-        max_image_pixels=run.data.max_image_pixels,
-        decode_device="mixed" if has_gpu() else "cpu",
-        num_workers=0,
-    )
+    form = ModelFormat.of(assets, geometry, chat)
+    settings = StreamSettings.of(run, decode_device="mixed" if has_gpu() else "cpu")
     found = {}
     for number, source in enumerate(read_sources(run.data.path)):
         names, excluded = training_shards(source.folder)
         for name in names:
             part = f"{number:03d}-{source.folder.name}-{name.replace('/', '-')}"
-            found[part] = partial(_passes, source.folder, name, excluded, settings, dropped)
+            found[part] = partial(_passes, source.folder, name, excluded, settings, form, dropped)
     return found
 
 
 def _passes(
-    folder: Path, shard: str, excluded: set[str], settings: StreamSettings, dropped: Counter[str]
+    folder: Path,
+    shard: str,
+    excluded: set[str],
+    settings: StreamSettings,
+    form: ModelFormat,
+    dropped: Counter[str],
 ) -> Iterator[list[PackedBatch]]:
-    encoder, assemble = pack_parts(settings, FaultBoard(0))
+    encoder, assemble = pack_parts(settings, form, FaultBoard(0))
     waiting: list[PackedBatch] = []
     for pack in _packs(_pairs(folder, shard, excluded, encoder, dropped), settings.seq_length):
         batch = assemble(pack)

@@ -12,6 +12,7 @@ from nemo_amalia.bridge.checkpoints import latest_iteration, stored_parts
 from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
 from nemo_amalia.data.loading.position import resolve
 from nemo_amalia.data.packing.index import settings_of
+from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.training.reference.command import reference_command
 from nemo_amalia.training.reference.file import check_fingerprint, read_table, reference_path
 
@@ -22,8 +23,7 @@ _BYTES = 4096  # read of every stored tensor
 
 def fingerprint(run: RunConfig, chat: Any, geometry: Any) -> dict[str, Any]:
     """Checkpoint, tokenizer, template, image geometry, precision and data of a run; no weights are read whole."""
-    stage, packs = run.stage, (run.stage.seq_length, 1)
-    tokens = settings_of(chat, geometry, *packs, stage.tiling, run.data.max_image_pixels)
+    tokens = settings_of(chat, geometry, StreamSettings.of(run))
     return _of_files(run) | {name: tokens[name] for name in _OF_TOKENS}
 
 

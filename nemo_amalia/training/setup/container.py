@@ -23,9 +23,9 @@ from megatron.bridge.training.config import (
 from megatron.core.dist_checkpointing.strategies.torch import get_async_strategy
 from megatron.core.extensions.transformer_engine import HAVE_TE
 
-from nemo_amalia.config.derived import segment_multiple
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.data.provider import AmaliaDatasetProvider
+from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.model.freeze import ModuleLearningRates
 from nemo_amalia.model.provider import AmaliaVLModelProvider
 from nemo_amalia.training.preflight.position import data_state, starts_anew
@@ -113,31 +113,14 @@ def set_kernels(run: RunConfig, model: AmaliaVLModelProvider) -> None:
 def dataset(run: RunConfig, model: AmaliaVLModelProvider, assets: Path) -> AmaliaDatasetProvider:
     """The stream, cut for the model's own image geometry."""
     geometry = model.image_geometry()
+    settings = StreamSettings.of(run, decode_device="mixed" if has_gpu() else "cpu")
     return AmaliaDatasetProvider(
-        path=str(Path(run.data.path).absolute()),
-        pack_index=str(Path(run.data.pack_index).absolute()) if run.data.pack_index else "",
+        stream=settings.to_plain(),
         assets=str(assets),
         tile=geometry.tile,
         patch=geometry.patch,
         pinpoints=[list(canvas) for canvas in geometry.pinpoints],
-        records=run.stage.records,
-        share_pair_images=run.data.share_pair_images,
-        seq_length=run.stage.seq_length,
-        micro_batch_size=run.stage.micro_batch_size,
-        segment_multiple=segment_multiple(run),
-        tiling=run.stage.tiling,
-        packing=run.stage.packing,
-        packing_buffer_size=run.data.packing_buffer_size,
-        packing_algorithm=run.data.packing_algorithm,
-        shuffle_buffer_size=run.data.shuffle_buffer_size,
-        max_samples_per_sequence=run.data.max_samples_per_sequence,
-        on_bad_sample=run.data.on_bad_sample,
-        worker_timeout=run.data.worker_timeout,
-        quarantine=str(Path(run.data.quarantine).absolute()) if run.data.quarantine else None,
-        max_image_pixels=run.data.max_image_pixels,
-        decode_device="mixed" if has_gpu() else "cpu",
         num_workers=run.data.num_workers,
-        seed=run.seed,
         # Beside checkpoints/, not inside: Bridge's keep-last counts every iter_* folder below it, the data's too, and
         # would delete the checkpoint itself (checkpointing.cleanup_old_non_persistent_checkpoint, an rglob).
         dataloader_save=data_state(run),

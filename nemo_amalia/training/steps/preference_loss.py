@@ -34,7 +34,7 @@ class PairLogProbs:
         return (chosen / self.chosen_tokens, rejected / self.rejected_tokens) if average else (chosen, rejected)
 
 
-def sigmoid_loss(margin: Tensor, beta: float, label_smoothing: float = 0.0) -> Tensor:
+def sigmoid_loss(margin: Tensor, beta: float, label_smoothing: float) -> Tensor:
     """DPO (arXiv 2305.18290, eq. 7): -log sigmoid(beta margin), the mean of both signs with ``label_smoothing``.
 
     With smoothing e it is conservative DPO (E. Mitchell, "A note on DPO with noisy preferences", 2023):

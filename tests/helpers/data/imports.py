@@ -2,13 +2,14 @@
 
 from chatml import picture
 from sources import chat, llava_source, write_parquet, write_tar
+from stream_settings import PIXELS
 
 from nemo_amalia.data.importing.command import ImportSettings, import_sources
 from nemo_amalia.data.shards.totals import FILE as TOTALS
 
 
 def run(form, path, out, on_bad="drop", max_bad=0.01, **settings):
-    defaults = {"source": "teste", "shard_megabytes": 0.02}
+    defaults = {"source": "teste", "shard_megabytes": 0.02, "max_image_pixels": PIXELS}
     return import_sources([path], out, ImportSettings(form, **(defaults | settings)), on_bad, max_bad)
 
 

@@ -2,8 +2,43 @@
 
 import torch
 from chatml import conversation, picture
+from stream_settings import PIXELS, stream_settings
 
+from nemo_amalia.data.encoding.encoders import ConversationEncoder
+from nemo_amalia.data.encoding.hf_folder import ModelFormat
+from nemo_amalia.data.loading import energon_stream, index_stream
+from nemo_amalia.data.packing import command
 from nemo_amalia.data.shards.write import write_shards
+
+
+def conversation_encoder(chat, geometry, max_length, tiling=True, max_image_pixels=PIXELS):
+    return ConversationEncoder(chat, geometry, max_length, tiling=tiling, max_image_pixels=max_image_pixels)
+
+
+def _split(values):
+    """(settings, format, ranks) of flat keywords."""
+    ranks = {name: values.pop(name) for name in ("dp_rank", "dp_size") if name in values}
+    mean, std = values.pop("image_mean", [0.5] * 3), values.pop("image_std", [0.5] * 3)
+    form = ModelFormat(values.pop("chat"), values.pop("geometry"), mean, std)
+    return stream_settings(**values), form, ranks
+
+
+def build_loader(path, **values):
+    """The product's own, of flat keywords."""
+    settings, form, ranks = _split(values)
+    return energon_stream.build_loader(path, settings, form, **ranks)
+
+
+def build_index_loader(index, path, **values):
+    """The product's own, of flat keywords."""
+    settings, form, ranks = _split(values)
+    return index_stream.build_index_loader(index, path, settings, form, **ranks)
+
+
+def make_index(source, assets, out, **values):
+    """The product's own, of flat keywords."""
+    own = {name: values.pop(name) for name in ("window", "algorithm", "workers", "say") if name in values}
+    return command.make_index(source, assets, out, stream_settings(**values), **own)
 
 
 def take(loader, count):

@@ -50,7 +50,7 @@ def test_tower_and_decoder_are_copied(make, tmp_path):
 
 
 def test_the_connector_is_drawn_from_the_seed(tmp_path):
-    one, same, other = (tiny_hf.tensors(composed(tmp_path, seed=seed)) for seed in (0, 0, 1))
+    one, same, other = (tiny_hf.tensors(composed(tmp_path, connector_seed=seed)) for seed in (0, 0, 1))
     differing = {name for name in one if not torch.equal(one[name], other[name])}
     fresh = {"image_newline", "multi_modal_projector.linear_1.weight", "multi_modal_projector.linear_2.weight"}
     assert differing == fresh and all(torch.equal(one[name], same[name]) for name in one)

@@ -1,9 +1,9 @@
 import pytest
 from chatml import chatml_tokenizer
+from streams import build_loader
 
 from nemo_amalia.data.encoding.chat import ChatFormat
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
-from nemo_amalia.data.loading.energon_stream import build_loader
 
 
 @pytest.fixture(scope="session")

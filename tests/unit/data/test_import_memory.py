@@ -20,7 +20,7 @@ def peak():
 
 def work(path, folder):
     folder = ImportFolder(Path(folder), {}, 8_000_000)
-    copy_records(folder, [Path(path)], ImportSettings(form, "m", shard_megabytes=8))
+    copy_records(folder, [Path(path)], ImportSettings(form, "m", PIXELS, shard_megabytes=8))
     folder.close()
 
 form, small, source, out = sys.argv[1:]

@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from demo import answer
+from demo.errors import DemoError
 from demo.pretraining.tiny import make_initial_hf
 from demo.scenes.samples import eval_samples
-from nemo_amalia.utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_vocabulary_without_im_end_is_refused(folder, tmp_path):
     shutil.copytree(folder, other)
     for path in other.glob("*.json*"):
         path.write_text(path.read_text().replace("<|im_end|>", "<|fim|>"))
-    with pytest.raises(UserError, match=r"lacks <\|im_end\|>"):
+    with pytest.raises(DemoError, match=r"lacks <\|im_end\|>"):
         answer.load_model(other)
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from demo.errors import DemoError
 from demo.score import Tally, by_kind, is_correct, normalise, scene_accuracy, table, tally
-from nemo_amalia.utils.errors import UserError
 
 
 @pytest.mark.parametrize("text", ["Sim", " sim ", "SIM.", "sim!?", "sim .", "sim…\n"])
@@ -23,7 +23,7 @@ def test_accents_count():
 
 
 def test_an_empty_answer_is_refused():
-    with pytest.raises(UserError, match="holds no word"):
+    with pytest.raises(DemoError, match="holds no word"):
         is_correct("", " . ")
 
 

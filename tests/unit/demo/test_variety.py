@@ -3,9 +3,9 @@
 import pytest
 
 from demo import variety
+from demo.errors import DemoError
 from demo.scenes.drawings import COLOURS, PHRASES, THINGS, VARIETIES, Drawing
 from demo.variety import Forms, forms_of
-from nemo_amalia.utils.errors import UserError
 
 
 def record(prediction, answer=None, source="desenhos"):
@@ -46,5 +46,5 @@ def test_named_right_in_either_variety():
     right = [Drawing("chávena", "amarelo").answer(question, name) for name in VARIETIES]
     wrong = Drawing("chávena", "azul").answer(question, "pt-PT")
     assert variety.named([record(text) for text in (*right, wrong)]) == (3, 2)
-    with pytest.raises(UserError, match="about no drawing"):
+    with pytest.raises(DemoError, match="about no drawing"):
         variety.named([record("x", answer="Um gato.")])

@@ -14,7 +14,7 @@ from nemo_amalia.utils.errors import DataError
 MAX_BYTES = 200_000_000  # of one compressed picture: what a record may take of the memory
 
 
-def pictures_of(value: Any, folder: Path, max_pixels: int) -> list[bytes]:
+def pictures_of(value: Any, folder: Path, max_image_pixels: int) -> list[bytes]:
     """One picture or a list of them: bytes, {"bytes", "path"} as Hugging Face stores them, or a path below `folder`.
 
     Raises BadRecordError on one that is missing or that training would refuse. Headers and end markers are read,
@@ -23,7 +23,7 @@ def pictures_of(value: Any, folder: Path, max_pixels: int) -> list[bytes]:
     if value is None or value == "" or value == []:
         return []
     items = value if isinstance(value, list) else [value]
-    return [_checked(_bytes_of(item, folder), index, max_pixels) for index, item in enumerate(items)]
+    return [_checked(_bytes_of(item, folder), index, max_image_pixels) for index, item in enumerate(items)]
 
 
 def _bytes_of(item: Any, folder: Path) -> bytes:
@@ -54,11 +54,11 @@ def read_picture(folder: Path, name: str) -> bytes:
     return data
 
 
-def _checked(data: bytes, index: int, max_pixels: int) -> bytes:
+def _checked(data: bytes, index: int, max_image_pixels: int) -> bytes:
     if len(data) > MAX_BYTES:
         raise BadRecordError("image", f"picture {index} has more than {MAX_BYTES:,} bytes: scale it down")
     try:
-        read_header(data, max_pixels)
+        read_header(data, max_image_pixels)
         image_suffix(data)
     except DataError as error:
         raise BadRecordError("image", f"picture {index}: {error}") from error

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo_amalia.data.images.headers import MAX_PIXELS
 from nemo_amalia.utils.errors import DataError
 
 #: Why a record does not become a sample. The names stand in dropped.jsonl and in the printed counts.
@@ -39,9 +38,9 @@ class ReadOptions:
     prompts: the questions that captions answer. max_image_pixels: a picture that has more is refused.
     """
 
+    max_image_pixels: int
     images: Path | None = None
     prompts: tuple[str, ...] = ()
-    max_image_pixels: int = MAX_PIXELS
 
     def picture_folder(self, file: Path) -> Path:
         """The folder in which the pictures named by `file` (a file, or a folder of pictures) lie."""

@@ -10,18 +10,16 @@ from chatml import CHATML, chatml_tokenizer, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pairs import ASKED, BAD, GOOD, pair, say
-from streams import equal, keys, take
+from stream_settings import make_collator, stream_settings
+from streams import build_index_loader, conversation_encoder, equal, keys, make_index, take
 
 from nemo_amalia.cli import main
 from nemo_amalia.data.encoding.chat import ChatFormat
 from nemo_amalia.data.encoding.cookers import cook_conversation, cook_preference
-from nemo_amalia.data.encoding.encoders import ConversationEncoder, PreferenceEncoder, encoder_of
+from nemo_amalia.data.encoding.encoders import PreferenceEncoder, encoder_of
 from nemo_amalia.data.faults.board import REASONS
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
-from nemo_amalia.data.loading.collator import Collator
-from nemo_amalia.data.loading.index_stream import build_index_loader
 from nemo_amalia.data.packing.algorithms import ALGORITHMS, padded_length
-from nemo_amalia.data.packing.command import make_index
 from nemo_amalia.data.packing.index import read_index
 from nemo_amalia.data.samples import BadSampleError, TokenizedPair, TokenizedSample
 from nemo_amalia.data.shards.write import write_shards
@@ -38,7 +36,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def encode(chat, geometry):
-    return PreferenceEncoder(ConversationEncoder(chat, geometry, CAPACITY))
+    return PreferenceEncoder(conversation_encoder(chat, geometry, CAPACITY))
 
 
 def record(sample):
@@ -112,7 +110,7 @@ def test_other_forms_of_bad_pairs(encode, changes, reason):
 def test_a_template_that_leaves_the_answer_out_gives_no_completion_token(geometry):
     template = CHATML.replace("{{ message['content'] }}", "{{ message['content'].split('</think>')[-1] }}")
     chat = ChatFormat(chatml_tokenizer(template))
-    encode = PreferenceEncoder(ConversationEncoder(chat, geometry, CAPACITY))
+    encode = PreferenceEncoder(conversation_encoder(chat, geometry, CAPACITY))
     with pytest.raises(BadSampleError, match=r"p-00001 \(rejected\) has no token to learn") as caught:
         encode(cook_preference(record(pair(1) | {"rejected": [say("assistant", "Hum...</think>")]})))
     assert caught.value.reason == "no_loss_token"
@@ -123,13 +121,13 @@ def test_records_of_the_other_kind_are_refused(chat, geometry):
         cook_conversation(record(pair(1)))
     with pytest.raises(BadSampleError, match="'chosen, rejected'.*expected"):
         cook_preference({"__key__": "s-1", "json": b'{"messages": []}'})
-    with pytest.raises(UserError, match="records is 'pairs': expected one of conversations, preferences"):
-        encoder_of("pairs", ConversationEncoder(chat, geometry, 8))
+    with pytest.raises(UserError, match="sample_kind is 'pairs': expected one of conversations, preferences"):
+        encoder_of(chat, geometry, stream_settings(sample_kind="pairs", seq_length=8))
 
 
 @pytest.fixture
 def load_pairs(load):
-    return lambda path=None, **changes: load(path, records="preferences", **changes)
+    return lambda path=None, **changes: load(path, sample_kind="preferences", **changes)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -203,13 +201,13 @@ def test_a_restored_loader_continues_with_the_same_pairs(load_pairs, options):
 @pytest.mark.parametrize("multiple", [1, 8])
 def test_the_index_gives_the_pairs_that_energon_gives(load_pairs, folder, assets, chat, geometry, tmp_path, multiple):
     index = tmp_path / "data.packs"
-    head = make_index(folder, assets, index, seq_length=CAPACITY, records="preferences", segment_multiple=multiple)
+    head = make_index(folder, assets, index, seq_length=CAPACITY, sample_kind="preferences", segment_multiple=multiple)
     values = dict(
         geometry=geometry, chat=chat, seq_length=CAPACITY, image_mean=[0.5] * 3, image_std=[0.5] * 3, num_workers=0,
         segment_multiple=multiple, repeat=False,
     )  # fmt: skip
     streams = (
-        build_index_loader(index, folder, records="preferences", **values),
+        build_index_loader(index, folder, sample_kind="preferences", **values),
         load_pairs(segment_multiple=multiple, repeat=False),
     )
     seen = [{}, {}]
@@ -226,21 +224,21 @@ def test_the_index_gives_the_pairs_that_energon_gives(load_pairs, folder, assets
     for key, parts in seen[0].items():
         assert all(torch.equal(a, b) for a, b in zip(parts, seen[1][key], strict=True)), key
     assert head["totals"]["tokens"] == sum(b.num_tokens for b in build_index_loader(
-        index, folder, records="preferences", **values))  # fmt: skip
+        index, folder, sample_kind="preferences", **values))  # fmt: skip
     assert (read_index(index).lengths % multiple == 0).all()
-    with pytest.raises(UserError, match="records was 'preferences' and is 'conversations'"):
+    with pytest.raises(UserError, match="sample_kind was 'preferences' and is 'conversations'"):
         build_index_loader(index, folder, **values)
 
 
 def test_the_index_counts_refusals_and_resumes_at_another_layout(folder, assets, chat, geometry, tmp_path):
     samples = [pair(i) | (BAD["same_answers"][0] if i == 3 else {}) for i in range(12)]
     path = write_shards(samples, tmp_path / "d", 4).folder
-    head = make_index(path, assets, tmp_path / "i", seq_length=CAPACITY, records="preferences")
+    head = make_index(path, assets, tmp_path / "i", seq_length=CAPACITY, sample_kind="preferences")
     assert head["totals"]["dropped"] == {"same_answers": 1} and head["totals"]["samples"] == 11
     assert "p-00003 has equal answers" in head["examples"]["same_answers"]
     values = dict(
         geometry=geometry, chat=chat, seq_length=CAPACITY, image_mean=[0.5] * 3, image_std=[0.5] * 3, num_workers=0,
-        records="preferences",
+        sample_kind="preferences",
     )  # fmt: skip
     one = build_index_loader(tmp_path / "i", path, **values)
     take(one, 2)
@@ -275,7 +273,7 @@ def test_a_pair_is_never_split(data, algorithm, multiple, share):
         )
         made.append(TokenizedPair(f"{number}", chosen, rejected, multiple))
     packs = ALGORITHMS[algorithm]([padded_length(len(each), multiple) for each in made], capacity)
-    collate = Collator(
+    collate = make_collator(
         seq_length=capacity, pad_token_id=0, image_token_id=1, segment_multiple=multiple, share_pair_images=share,
         geometry=ImageGeometry(16, 8, grids_up_to(4, 16)),
     )  # fmt: skip
@@ -295,10 +293,10 @@ def test_pairs_do_not_mix_with_samples_and_need_packs(encode, geometry, load_pai
     made = encode(cook_preference(record(pair(0, images=0))))
     values = {"seq_length": 512, "pad_token_id": 0, "image_token_id": 1, "geometry": geometry}
     with pytest.raises(UserError, match="1 of 2 items are pairs"):
-        Collator(**values)([made, made.chosen], [[], []])
+        make_collator(**values)([made, made.chosen], [[], []])
     with pytest.raises(UserError, match="1 of 1 items are pairs"):
-        Collator(**values, packing=False)([made], [[]])
-    with pytest.raises(UserError, match="records are preferences and packing is off"):
+        make_collator(**values, packing=False)([made], [[]])
+    with pytest.raises(UserError, match="stage dpo needs stage.packing=true"):
         load_pairs(packing=False)
 
 

@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from nemo_amalia.data.faults.board import LOG_SLOTS, QUARANTINED, REASONS, SOURCES, Fault, FaultBoard
-from nemo_amalia.utils.errors import UserError
 
 
 def test_counts_and_log():
-    board = FaultBoard()
+    board = FaultBoard(0)
     board.count_in(3)
     board.count_out(2)
     board.drop("a.tar/s-1", "image", "truncado: ção " * 400)
@@ -21,7 +20,7 @@ def test_counts_and_log():
 
 
 def test_the_log_is_bounded_and_keeps_the_newest():
-    board = FaultBoard()
+    board = FaultBoard(0)
     for index in range(LOG_SLOTS + 5):
         board.drop(str(index), "other")
     keys = {fault.key for fault in board.log()}
@@ -30,8 +29,8 @@ def test_the_log_is_bounded_and_keeps_the_newest():
 
 
 def test_an_unknown_reason_is_an_error():
-    with pytest.raises(UserError):
-        FaultBoard().drop("k", "bad luck")
+    with pytest.raises(ValueError, match="not in tuple"):
+        FaultBoard(0).drop("k", "bad luck")
 
 
 class Counting(torch.utils.data.IterableDataset):
@@ -64,7 +63,7 @@ def test_the_counts_of_a_killed_worker_are_not_lost():
 
 
 def test_every_source_keeps_its_own_sum():
-    board = FaultBoard()
+    board = FaultBoard(0)
     board.count_in(5, "/d/azulejos")
     board.count_in(2, "/d/legendas")
     board.count_out(3, "/d/azulejos")
@@ -81,7 +80,7 @@ def test_every_source_keeps_its_own_sum():
 
 
 def test_tables_that_overflow_lose_names_and_no_counts():
-    board = FaultBoard()
+    board = FaultBoard(0)
     for index in range(SOURCES + 3):
         board.count_in(1, f"fonte-{index}")
         board.drop("k", "other", "", f"fonte-{index}", f"s-{index}.tar")
@@ -93,7 +92,7 @@ def test_tables_that_overflow_lose_names_and_no_counts():
 
 
 def test_the_log_says_what_is_new_and_what_it_no_longer_holds():
-    board = FaultBoard()
+    board = FaultBoard(0)
     board.drop("a", "other", "uma\x1fmensagem", "s", "x.tar")
     faults, missing, seen = board.log_since([0])
     assert (faults, missing) == ([Fault("a", "other", "uma\x1fmensagem", "s", "x.tar")], 0)
@@ -105,7 +104,7 @@ def test_the_log_says_what_is_new_and_what_it_no_longer_holds():
 
 
 def test_sources_in_another_alphabet_and_without_a_name():
-    board = FaultBoard()
+    board = FaultBoard(0)
     board.count_in(1, "/dados/" + "ã" * 900)
     board.count_in(1)
     board.drop("k", "image", "m", "/dados/" + "ã" * 900, "ç" * 400)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from streams import PIXELS
 
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 from nemo_amalia.data.images.headers import read_header
@@ -65,7 +66,7 @@ def mutated(data, rng):
 def fuzz(kind, seed, answers):
     torch.set_num_threads(1)
     rng, sources = random.Random(seed), encoded(kind)
-    maker = TileMaker(ImageGeometry(16, 8, grids_up_to(4, 16)))
+    maker = TileMaker(ImageGeometry(16, 8, grids_up_to(4, 16)), PIXELS)
     counts, start = {"tiled": 0, "refused": 0}, time.perf_counter()
     while sum(counts.values()) < MUTATIONS:
         batch = [mutated(rng.choice(sources), rng) for _ in range(BATCH)]
@@ -73,7 +74,7 @@ def fuzz(kind, seed, answers):
         assert isinstance(results.pop(), torch.Tensor), "the undamaged picture was lost"
         for data, result in zip(batch, results, strict=True):
             if torch.is_tensor(result):
-                header = read_header(data)  # the tokens were counted by it
+                header = read_header(data, PIXELS)  # the tokens were counted by it
                 rows, columns = maker.geometry.grid(header.width, header.height)
                 assert len(result) == 1 + rows * columns and result.isfinite().all()
             else:

@@ -16,10 +16,10 @@ def test_twelve_tiles_give_thirty_five_grids():
 def test_costs_measured_in_facts():
     # Hugging Face LLaVA-NeXT: 12x1 costs 7,776 tokens and 3x4 7,560. 576 of them are the thumbnail.
     assert PAPER.grid(384, 12 * 384) == (12, 1)
-    assert PAPER.num_tokens(384, 12 * 384) == 7776
+    assert PAPER.num_tokens(384, 12 * 384, True) == 7776
     assert PAPER.grid(4 * 384, 3 * 384) == (3, 4)
-    assert PAPER.num_tokens(4 * 384, 3 * 384) == 7560
-    assert PAPER.num_tiles(4 * 384, 3 * 384) == 13
+    assert PAPER.num_tokens(4 * 384, 3 * 384, True) == 7560
+    assert PAPER.num_tiles(4 * 384, 3 * 384, True) == 13
 
 
 def test_no_tiling_is_the_thumbnail_and_one_newline():
@@ -38,7 +38,7 @@ def test_unpadding_cuts_the_same_from_both_ends():
 def test_a_sliver_may_keep_no_row_of_the_grid():
     # 24 rows of features, none kept: transformers counts the thumbnail alone, and so do we.
     rows, columns = PAPER.unpadded(100_000, 1)
-    assert rows == 0 and PAPER.num_tokens(100_000, 1) == 576
+    assert rows == 0 and PAPER.num_tokens(100_000, 1, True) == 576
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_bad_arguments_are_refused():
     with pytest.raises(UserError, match="max_tiles is 0"):
         grids_up_to(0, 384)
     with pytest.raises(UserError, match="0x5 pixels"):
-        PAPER.num_tokens(0, 5)
+        PAPER.num_tokens(0, 5, True)
 
 
 def test_equal_geometries_are_equal_and_hash_alike():

@@ -5,6 +5,7 @@ import pytest
 import torch
 from chatml import picture
 from PIL import Image, ImageOps
+from streams import PIXELS
 
 from nemo_amalia.data.images.geometry import ImageGeometry
 from nemo_amalia.data.images.headers import ImageError, read_header
@@ -14,7 +15,7 @@ from nemo_amalia.utils.errors import UserError
 
 @pytest.fixture(scope="module")
 def maker():
-    return TileMaker(ImageGeometry(32, 8, ((32, 64), (64, 32), (64, 64))))
+    return TileMaker(ImageGeometry(32, 8, ((32, 64), (64, 32), (64, 64))), PIXELS)
 
 
 def saved(image, kind, **options):
@@ -52,7 +53,7 @@ def sources():
 def test_every_format_and_orientation_decodes_as_transformers_loads_it(maker):
     named = dict(sources())
     for (name, data), pixels in zip(named.items(), maker.decode(list(named.values())), strict=True):
-        header = read_header(data)
+        header = read_header(data, PIXELS)
         assert (header.height, header.width) == tuple(pixels.shape[1:]), name
         # Bit-equal: DALI and Pillow both decode with libjpeg-turbo, libpng and libwebp.
         assert torch.equal(pixels, pillow(data)), name
@@ -80,7 +81,7 @@ def truncated_with_thumbnail():
 )
 def test_unusable_images_are_refused_from_the_header(data, text):
     with pytest.raises(ImageError, match=text):
-        read_header(data)
+        read_header(data, PIXELS)
 
 
 def corrupt_png():
@@ -103,7 +104,7 @@ def test_corrupt_images_are_named_and_the_others_of_the_batch_survive(maker):
 
 def test_pixels_of_another_size_than_the_header_are_refused():
     # No such file is known to us; the collator would end the run on one.
-    header, pixels = read_header(picture(90, 61)), torch.zeros(3, 61, 90)
+    header, pixels = read_header(picture(90, 61), PIXELS), torch.zeros(3, 61, 90)
     assert _as_promised(pixels, header) is pixels
     result = _as_promised(torch.zeros(3, 90, 61), header)
     assert isinstance(result, ImageError) and "90x61 pixels by its header and 61x90 when decoded" in str(result)
@@ -141,7 +142,7 @@ def test_sixteen_bits_a_channel_go_through_pillow(maker):
     row = b"\x00" + struct.pack(">HHH", 0x1234, 0xABCD, 0xFFFF) * 4
     data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 2, 16, 2, 0, 0, 0))
     data += chunk(b"IDAT", zlib.compress(row * 2)) + chunk(b"IEND", b"")
-    assert not read_header(data).dali
+    assert not read_header(data, PIXELS).dali
     assert maker.decode([data])[0][:, 0, 0].tolist() == [0x12, 0xAB, 0xFF]
 
 
@@ -166,4 +167,4 @@ def test_pixels_are_scaled_and_normalised(maker):
 
 def test_an_unknown_device_is_refused():
     with pytest.raises(UserError, match="decode device 'gpu'"):
-        TileMaker(ImageGeometry(32, 8, ((32, 32),)), device="gpu")
+        TileMaker(ImageGeometry(32, 8, ((32, 32),)), PIXELS, device="gpu")

@@ -10,21 +10,16 @@ from chatml import conversation, picture
 from imports import run
 from PIL import Image
 from sources import llava_source
+from stream_settings import PIXELS, make_view
+from streams import build_index_loader, make_index
 
 from benchmarks.damaged_images import bomb
 from nemo_amalia.cli import main
-from nemo_amalia.config.schema import DataConfig
-from nemo_amalia.data.images import headers as image_headers
-from nemo_amalia.data.images.headers import MAX_PIXELS, ImageError, check_max_pixels, pillow_limit, read_header
+from nemo_amalia.data.images.headers import ImageError, check_max_pixels, pillow_limit, read_header
 from nemo_amalia.data.images.tiles import TileMaker
-from nemo_amalia.data.importing.command import ImportSettings
-from nemo_amalia.data.importing.formats.records import ReadOptions
-from nemo_amalia.data.loading.index_stream import build_index_loader
-from nemo_amalia.data.packing.command import make_index
 from nemo_amalia.data.packing.index import read_head
 from nemo_amalia.data.shards.totals import read_totals, scan
 from nemo_amalia.data.shards.write import write_shards
-from nemo_amalia.data.view.command import make_view
 from nemo_amalia.utils.errors import UserError
 
 LARGE = 90 * 61  # pixels of one picture in three; the others have fewer than SMALL
@@ -47,7 +42,13 @@ def test_importing_packing_viewing_and_training_agree(folder, assets, load, tmp_
     assert len(given) == kept and loader.faults.dropped() == ({"image": 9 - kept} if kept < 9 else {})
     assert all(f"at most {limit:,} are allowed" in fault.message for fault in loader.faults.log())
 
-    settings = {"samples": 2, "number": 9, "seq_length": 512, "algorithm": "balanced", "max_pixels": limit}
+    settings = {
+        "samples": 2,
+        "number": 9,
+        "seq_length": 512,
+        "packing_algorithm": "balanced",
+        "max_image_pixels": limit,
+    }
     view = make_view(str(folder), assets, **settings)
     assert sorted(one.key for one in view.usable) == given and {one.reason for one in view.faulty} <= {"image"}
 
@@ -79,8 +80,8 @@ def test_a_high_limit_of_an_import_reaches_its_totals(tmp_path):
     run("llava", source, tmp_path / "out", max_image_pixels=900_000_000, **images)
     totals = read_totals(tmp_path / "out")
     assert totals.unreadable_images == 0 and (30_000, 30_000, 1) in totals.sizes.items()
-    scanned = scan(tmp_path / "out", max_pixels=900_000_000)
-    assert scanned.unreadable_images == 0 < scan(tmp_path / "out").unreadable_images
+    scanned = scan(tmp_path / "out", max_image_pixels=900_000_000)
+    assert scanned.unreadable_images == 0 < scan(tmp_path / "out", max_image_pixels=PIXELS).unreadable_images
 
 
 def test_an_import_begun_before_there_was_a_setting_goes_on(tmp_path):
@@ -105,7 +106,7 @@ def test_an_index_of_another_limit_is_refused(folder, assets, load, tmp_path):
 
 def test_a_position_of_another_limit_is_refused(folder, load):
     state = load(folder).state()
-    with pytest.raises(UserError, match=f"max_image_pixels was {MAX_PIXELS} and is {SMALL}"):
+    with pytest.raises(UserError, match=f"max_image_pixels was {PIXELS} and is {SMALL}"):
         load(folder, max_image_pixels=SMALL).restore(state)
     del state["layout"]["max_image_pixels"]  # of a version that had no setting
     load(folder).restore(state)
@@ -113,7 +114,7 @@ def test_a_position_of_another_limit_is_refused(folder, load):
 
 def test_a_limit_above_pillows_own_works_in_silence(monkeypatch):
     data = {kind: picture(90, 61, kind=kind) for kind in ("JPEG", "GIF", "BMP")}
-    maker = TileMaker(None)
+    maker = TileMaker(None, PIXELS)
     for own in (LARGE // 2 - 1, LARGE - 1):  # Pillow raises above twice its limit, and warns above it
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", own)
         with warnings.catch_warnings():
@@ -132,8 +133,8 @@ def test_what_is_inside_a_picture_is_limited_too():
     # Pillow decodes the picture of an icon when it opens it.
     inside = bomb()
     entry = bytes([16, 16, 0, 0, 1, 0, 24, 0]) + len(inside).to_bytes(4, "little") + (22).to_bytes(4, "little")
-    with pytest.raises(ImageError, match=f"900000000 pixels.: at most {MAX_PIXELS:,} are allowed"):
-        read_header(b"\0\0\1\0\1\0" + entry + inside)
+    with pytest.raises(ImageError, match=f"900000000 pixels.: at most {PIXELS:,} are allowed"):
+        read_header(b"\0\0\1\0\1\0" + entry + inside, PIXELS)
     with pillow_limit(100), warnings.catch_warnings():
         warnings.simplefilter("error")
         Image._decompression_bomb_check((100, 1))
@@ -147,9 +148,9 @@ def test_pillows_own_limit_comes_back(monkeypatch):
 
     def read():
         while not enough.is_set():
-            read_header(good)
+            read_header(good, PIXELS)
             with pytest.raises(ImageError):
-                read_header(b"nothing")
+                read_header(b"nothing", PIXELS)
 
     threads = [threading.Thread(target=read, daemon=True) for _ in range(4)]
     for thread in threads:
@@ -158,7 +159,7 @@ def test_pillows_own_limit_comes_back(monkeypatch):
 
     for _ in range(20):  # forked while threads read: the child has neither their limit nor a held lock
         process = multiprocessing.get_context("fork").Process(
-            target=lambda: exit(0 if Image.MAX_IMAGE_PIXELS == 12345 and read_header(good).width == 90 else 1)
+            target=lambda: exit(0 if Image.MAX_IMAGE_PIXELS == 12345 and read_header(good, PIXELS).width == 90 else 1)
         )
         process.start()
         process.join(30)
@@ -182,10 +183,5 @@ def test_what_is_no_number_of_pixels_is_refused(load, folder, value):
 def test_the_commands_refuse_it_in_one_line(command, tmp_path, capsys):
     words = ["data", *command.split(), "--out", str(tmp_path / "out")]
     assert main([*words, "--max-image-pixels", "0"]) == 2
-    expected = "error: --max-image-pixels is 0: expected a number of pixels, 1 or more, as 100000000\n"
+    expected = "error: --max-image-pixels is 0: expected a number of pixels, 1 or more\n"
     assert capsys.readouterr().err == expected and not (tmp_path / "out").exists()
-
-
-def test_every_place_has_the_same_default():
-    assert DataConfig.max_image_pixels == image_headers.MAX_PIXELS
-    assert ImportSettings("llava", "s").max_image_pixels == ReadOptions().max_image_pixels == MAX_PIXELS

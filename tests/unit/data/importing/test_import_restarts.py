@@ -9,6 +9,7 @@ import time
 import pytest
 from imports import SOURCES, content, run
 from sources import turns, write_json
+from stream_settings import PIXELS
 
 from nemo_amalia.data.importing import folder as import_folder
 from nemo_amalia.data.importing.command import ImportSettings, import_sources
@@ -130,7 +131,7 @@ def test_another_command_may_not_go_on(tmp_path):
     with pytest.raises(UserError, match="holds something else than an import"):
         run("llava", source, tmp_path)
     with pytest.raises(UserError, match="is named twice"):
-        import_sources([source, source], tmp_path / "b", ImportSettings("llava", "s"))
+        import_sources([source, source], tmp_path / "b", ImportSettings("llava", "s", PIXELS))
     folder = ImportFolder(tmp_path / "c", {}, 1)
     with pytest.raises(UserError, match="another import is writing to"):
         ImportFolder(tmp_path / "c", {}, 1)

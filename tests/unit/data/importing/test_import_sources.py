@@ -10,11 +10,11 @@ import pytest
 from chatml import picture
 from imports import SOURCES, run
 from sources import chat, llava_source, turns, write_json, write_parquet
+from streams import build_loader
 from tiny_shards import conversations
 
 from nemo_amalia import cli
 from nemo_amalia.data.encoding.cookers import cook_conversation, cook_preference
-from nemo_amalia.data.loading.energon_stream import build_loader
 from nemo_amalia.data.shards.check import check_folder
 from nemo_amalia.data.shards.manifest import manifest
 from nemo_amalia.data.shards.write import write_shards

@@ -4,13 +4,13 @@ import json
 
 import pytest
 from chatml import conversation, picture
+from stream_settings import make_collator
+from streams import PIXELS, conversation_encoder
 
 from nemo_amalia.data.encoding.cookers import cook_conversation
-from nemo_amalia.data.encoding.encoders import ConversationEncoder
 from nemo_amalia.data.faults.board import FaultBoard
 from nemo_amalia.data.images.tiles import TileMaker
 from nemo_amalia.data.loading.assembly import PackAssembler
-from nemo_amalia.data.loading.collator import Collator
 from nemo_amalia.data.samples import BadSampleError, ConversationSample, Pack
 from nemo_amalia.utils.errors import UserError
 
@@ -26,19 +26,19 @@ def _json(sample):
 
 @pytest.fixture
 def encode(chat, geometry):
-    return ConversationEncoder(chat, geometry, max_length=400)
+    return conversation_encoder(chat, geometry, max_length=400)
 
 
 @pytest.fixture
 def assemble(chat, geometry):
     def build(faults, **changes):
-        collator = Collator(
+        collator = make_collator(
             seq_length=1024,
             pad_token_id=chat.pad_token_id,
             image_token_id=chat.image_token_id,
             geometry=geometry,
         )
-        return PackAssembler(TileMaker(geometry), collator, faults, **changes)
+        return PackAssembler(TileMaker(geometry, PIXELS), collator, faults, **changes)
 
     return build
 
@@ -74,7 +74,7 @@ def test_records_that_are_no_conversations_are_named(changes, text):
 def test_tokens_of_a_conversation(encode, chat, geometry):
     sample = encode(cook_conversation(record(conversation(1, images=2))))
     assert len(sample) == len(sample.input_ids) == len(sample.loss_mask)
-    needed = sum(geometry.num_tokens(w, h) for w, h in sample.image_sizes)
+    needed = sum(geometry.num_tokens(w, h, True) for w, h in sample.image_sizes)
     assert (sample.input_ids == chat.image_token_id).sum() == needed
 
 
@@ -109,9 +109,9 @@ def packed(encode, bad=()):
 
 
 def test_a_bad_image_costs_its_own_sample_only(encode, assemble):
-    faults = FaultBoard()
+    faults = FaultBoard(0)
     batch = assemble(faults)(packed(encode, bad=[1]))
-    whole = assemble(FaultBoard())(packed(encode))
+    whole = assemble(FaultBoard(0))(packed(encode))
     assert batch.keys == ["s-00000", "s-00002"] and whole.keys == ["s-00000", "s-00001", "s-00002"]
     first = int(whole.cu_seqlens[1])
     assert batch.tokens[0, :first].tolist() == whole.tokens[0, :first].tolist()
@@ -121,13 +121,13 @@ def test_a_bad_image_costs_its_own_sample_only(encode, assemble):
 
 
 def test_a_pack_of_bad_images_gives_no_batch(encode, assemble):
-    faults = FaultBoard()
+    faults = FaultBoard(0)
     assert assemble(faults)(packed(encode, bad=[0, 1, 2])) is None
     assert faults.dropped() == {"image": 3}
 
 
 def test_bad_images_can_stop_the_run(encode, assemble):
     with pytest.raises(BadSampleError, match="image 0 of sample s-00002"):
-        assemble(FaultBoard(), on_bad_image="fail")(packed(encode, bad=[2]))
+        assemble(FaultBoard(0), on_bad_image="fail")(packed(encode, bad=[2]))
     with pytest.raises(UserError, match="on_bad_image is 'ignore': expected one of fail, drop"):
-        assemble(FaultBoard(), on_bad_image="ignore")
+        assemble(FaultBoard(0), on_bad_image="ignore")

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 from chatml import picture
+from stream_settings import make_collator
 
-from nemo_amalia.data.loading.collator import Collator
 from nemo_amalia.data.samples import PackedBatch, TokenizedSample
 from nemo_amalia.utils.errors import UserError
 
@@ -27,7 +27,7 @@ def tiles(sizes, geometry, tiling=True):
 def make(geometry):
     def build(**changes):
         settings = {"seq_length": 64, "pad_token_id": PAD, "image_token_id": IMAGE, "geometry": geometry}
-        return Collator(**(settings | changes))
+        return make_collator(**(settings | changes))
 
     return build
 
@@ -54,9 +54,9 @@ def test_a_pack(make, geometry):
         assert batch.position_ids[0, start:end].tolist() == list(range(end - start))
     assert torch.equal(batch.tiles, images[0])
     assert batch.image_sizes.tolist() == [[20, 40]]  # (height, width)
-    assert batch.tiles_per_image.tolist() == [geometry.num_tiles(40, 20)]
+    assert batch.tiles_per_image.tolist() == [geometry.num_tiles(40, 20, True)]
     assert (batch.keys, batch.num_samples, batch.num_tokens) == (["a", "b"], 2, used)
-    assert batch.num_image_tokens == geometry.num_tokens(40, 20)
+    assert batch.num_image_tokens == geometry.num_tokens(40, 20, True)
 
 
 def test_segments_are_padded_for_context_parallelism(make):
@@ -97,7 +97,7 @@ def test_no_tiling(make, geometry):
 def test_disagreements_are_refused_with_both_numbers(make, geometry):
     good = sample("pt/9", 5, [(40, 20)], geometry)
     short = TokenizedSample("pt/9", "t", good.input_ids[1:], good.loss_mask[1:], (), good.image_sizes, True)
-    need = geometry.num_tokens(40, 20)
+    need = geometry.num_tokens(40, 20, True)
     images = tiles([(40, 20)], geometry)
     collate = make(seq_length=128)
     with pytest.raises(UserError, match=rf"sample pt/9 need {need} tokens \[{need}\] and its text has {need - 1} "):

@@ -6,11 +6,20 @@ import shutil
 import pytest
 import torch
 from chatml import conversation, picture
-from streams import BATCH, CAPACITY, equal, global_batches, group, keys, take
+from streams import (
+    BATCH,
+    CAPACITY,
+    build_index_loader,
+    build_loader,
+    equal,
+    global_batches,
+    group,
+    keys,
+    make_index,
+    take,
+)
 
-from nemo_amalia.data.loading.energon_stream import build_loader
-from nemo_amalia.data.loading.index_stream import POSITION, build_index_loader, share_positions
-from nemo_amalia.data.packing.command import make_index
+from nemo_amalia.data.loading.index_stream import POSITION, share_positions
 from nemo_amalia.data.packing.index import read_index
 from nemo_amalia.data.samples import BadSampleError
 from nemo_amalia.data.shards.write import write_shards

@@ -5,11 +5,10 @@ import time
 
 import pytest
 from chatml import conversation
-from streams import BAD, equal, keys, take, with_bad
+from streams import BAD, build_loader, equal, keys, take, with_bad
 
 from nemo_amalia.data.faults.board import Fault
 from nemo_amalia.data.faults.quarantine import write_faults
-from nemo_amalia.data.loading.energon_stream import build_loader
 from nemo_amalia.data.samples import BadSampleError
 from nemo_amalia.data.shards.metadataset import write_blend
 from nemo_amalia.data.shards.write import write_shards

@@ -7,10 +7,8 @@ import time
 import pytest
 from chatml import conversation
 from consumer import SAVE_EVERY, Run
+from streams import build_index_loader, build_loader, make_index
 
-from nemo_amalia.data.loading.energon_stream import build_loader
-from nemo_amalia.data.loading.index_stream import build_index_loader
-from nemo_amalia.data.packing.command import make_index
 from nemo_amalia.data.shards.write import write_shards
 
 CAPACITY = 512

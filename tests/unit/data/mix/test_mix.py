@@ -9,6 +9,7 @@ import pytest
 import yaml
 from chatml import conversation
 from omegaconf import OmegaConf
+from stream_settings import PIXELS
 
 from nemo_amalia.cli import main
 from nemo_amalia.config.compose import CONF
@@ -244,7 +245,7 @@ def test_what_is_unfit_or_rounded_is_said(capsys, mix_file, tmp_path):
 
     samples = [conversation(0), conversation(1) | {"images": [b"\xff\xd8"]}]
     folder = write_shards(samples, tmp_path / "here" / "tallyqa").folder
-    totals = scan(folder)
+    totals = scan(folder, max_image_pixels=PIXELS)
     totals.refused["placeholders"] = 1
     totals.sizes.step = 4
     totals.write(folder)

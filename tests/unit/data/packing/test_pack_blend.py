@@ -9,15 +9,12 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from chatml import conversation
-from streams import BATCH, CAPACITY, global_batches, group, take
+from streams import BATCH, CAPACITY, build_index_loader, build_loader, global_batches, group, make_index, take
 
 from nemo_amalia.cli import main
 from nemo_amalia.data.faults.board import Fault
 from nemo_amalia.data.faults.quarantine import write_faults
-from nemo_amalia.data.loading.energon_stream import build_loader
-from nemo_amalia.data.loading.index_stream import build_index_loader
 from nemo_amalia.data.packing.book import Book
-from nemo_amalia.data.packing.command import make_index
 from nemo_amalia.data.packing.index import data_identity, read_head, read_index
 from nemo_amalia.data.packing.interleave import epoch_rows, planned, separate
 from nemo_amalia.data.packing.measure import ShardLengths

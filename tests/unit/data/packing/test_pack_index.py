@@ -9,14 +9,12 @@ import zipfile
 import numpy as np
 import pytest
 from chatml import conversation
-from streams import BAD, with_bad
+from stream_settings import stream_settings
+from streams import BAD, build_loader, conversation_encoder, make_index, with_bad
 
 from nemo_amalia.cli import main
 from nemo_amalia.data.encoding.cookers import cook_conversation
-from nemo_amalia.data.encoding.encoders import ConversationEncoder
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
-from nemo_amalia.data.loading.energon_stream import build_loader
-from nemo_amalia.data.packing.command import make_index
 from nemo_amalia.data.packing.index import epoch_order, read_head, read_index, refuse_other, settings_of, write_index
 from nemo_amalia.data.shards.metadataset import write_blend
 from nemo_amalia.data.shards.read import BLOCK, read_record
@@ -50,7 +48,7 @@ def records(index, folder):
 
 def test_every_sample_is_there_once_with_the_length_that_training_gives_it(index, folder, chat, geometry):
     packs = read_index(index)
-    encoder = ConversationEncoder(chat, geometry, CAPACITY)
+    encoder = conversation_encoder(chat, geometry, CAPACITY)
     seen, loss, image = [], 0, 0
     for row, record in records(packs, folder):
         sample = encoder(cook_conversation(record))
@@ -163,14 +161,15 @@ def test_an_index_of_something_else_is_refused(index, folder, chat, geometry, to
 
     values = {"geometry": geometry, "seq_length": CAPACITY, "segment_multiple": 1, "tiling": True} | change
     function = values.pop("tokenizer", None)
-    settings = settings_of(ChatFormat(function(tokenizer)) if function else chat, **values)
+    geometry = values.pop("geometry")
+    settings = settings_of(ChatFormat(function(tokenizer)) if function else chat, geometry, stream_settings(**values))
     with pytest.raises(UserError, match=f"are not this run's: {text}") as caught:
         refuse_other(index, read_head(index), settings, folder)
     assert "\n" not in str(caught.value) and ";" not in str(caught.value)  # one difference, named once
 
 
 def test_other_shards_are_refused(index, folder, chat, geometry, tmp_path):
-    settings = settings_of(chat, geometry, CAPACITY, 1, True)
+    settings = settings_of(chat, geometry, stream_settings(seq_length=CAPACITY))
     refuse_other(index, read_head(index), settings, folder)
     other = write_shards((conversation(i) for i in range(4)), tmp_path / "other").folder
     with pytest.raises(UserError, match="the shards were .* and those of .*/other are"):

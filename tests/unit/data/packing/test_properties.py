@@ -8,10 +8,10 @@ import torch
 from chatml import chatml_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stream_settings import make_collator
 
 from nemo_amalia.data.encoding.chat import ChatFormat
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
-from nemo_amalia.data.loading.collator import Collator
 from nemo_amalia.data.packing.algorithms import ALGORITHMS, padded_length, shuffled
 from nemo_amalia.data.packing.windows import WindowPacker
 from nemo_amalia.data.samples import TokenizedSample
@@ -46,12 +46,12 @@ def test_geometry(geometry, width, height):
     side = geometry.patches_per_side
     assert (canvas_height, canvas_width) in geometry.pinpoints
     assert (rows * geometry.tile, columns * geometry.tile) == (canvas_height, canvas_width)
-    assert geometry.num_tiles(width, height) == 1 + rows * columns
+    assert geometry.num_tiles(width, height, True) == 1 + rows * columns
     assert fitted_height <= canvas_height and fitted_width <= canvas_width
     assert fitted_height == canvas_height or fitted_width == canvas_width  # one side is filled
     assert 0 <= kept_rows <= rows * side and 0 <= kept_columns <= columns * side
     assert kept_rows == rows * side or kept_columns == columns * side  # padding is on one axis
-    assert geometry.num_tokens(width, height) == side**2 + kept_rows * (kept_columns + 1)
+    assert geometry.num_tokens(width, height, True) == side**2 + kept_rows * (kept_columns + 1)
     assert geometry.num_tokens(width, height, tiling=False) == side**2 + 1
 
 
@@ -101,7 +101,7 @@ def test_a_pack_learns_what_its_samples_do_and_none_sees_another(samples, multip
         made.append(TokenizedSample(f"s{number}", "", ids, mask, (), (), tiling=False))
     size = padded_length(sum(padded_length(len(s), multiple) for s in made) + 8, multiple)
     geometry = ImageGeometry(16, 8, grids_up_to(4, 16))
-    collator = Collator(
+    collator = make_collator(
         seq_length=size,
         pad_token_id=CHAT.pad_token_id,
         image_token_id=CHAT.image_token_id,

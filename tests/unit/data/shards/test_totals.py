@@ -7,6 +7,7 @@ import tarfile
 
 import pytest
 from chatml import conversation, picture
+from stream_settings import PIXELS
 from tiny_shards import conversations
 
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
@@ -31,14 +32,14 @@ def test_totals_are_those_of_the_samples(folder):
     sizes = [Image.open(io.BytesIO(data)).size for sample in samples for data in sample["images"]]
     assert (totals.samples, totals.turns, totals.images, totals.unreadable_images) == (20, 40, 15, 0)
     assert totals.characters == sum(len("Que vês?") + len(f"Ruído {i}.") for i in range(20))
-    assert totals.image_tokens(PAPER) == sum(PAPER.num_tokens(*size) for size in sizes)
+    assert totals.image_tokens(PAPER, True) == sum(PAPER.num_tokens(*size, True) for size in sizes)
     assert totals.image_tokens(PAPER, tiling=False) == 15 * 577
     assert sum(shard_counts(folder).values()) == 20 and totals.text_tokens is None
 
 
 def test_placeholders_in_strings_are_no_text():
     totals = Totals()
-    totals.add([{"role": "user", "content": "<image><image>olá"}], [picture(30, 20), picture(30, 20)[:-40]])
+    totals.add([{"role": "user", "content": "<image><image>olá"}], [picture(30, 20), picture(30, 20)[:-40]], PIXELS)
     assert (totals.characters, totals.images, totals.unreadable_images) == (3, 2, 1)
     assert list(totals.sizes.items()) == [(30, 20, 1)]
 
@@ -47,8 +48,8 @@ def test_a_scan_finds_what_was_written_and_counts_tokens(folder, chat):
     before = read_totals(folder)
     (folder / FILE).unlink()
     assert read_totals(folder) is None
-    assert scan(folder) == before == read_totals(folder)
-    counted = scan(folder, chat, "bytes")
+    assert scan(folder, max_image_pixels=PIXELS) == before == read_totals(folder)
+    counted = scan(folder, chat, "bytes", max_image_pixels=PIXELS)
     expected = sum(
         len(chat.encode(sample["messages"], [1] * len(sample["images"]))[0]) - len(sample["images"])
         for sample in conversations(20)
@@ -61,9 +62,9 @@ def test_a_scan_finds_what_was_written_and_counts_tokens(folder, chat):
 def test_a_scan_counts_what_training_would_drop(tmp_path, chat):
     bad = {"placeholders": {"images": []}, "no_loss_token": {"messages": [{"role": "user", "content": "<image>"}]}}
     samples = [conversation(0), conversation(1) | bad["placeholders"], conversation(2) | bad["no_loss_token"]]
-    totals = scan(write_shards(samples, tmp_path / "d").folder, chat, "bytes")
+    totals = scan(write_shards(samples, tmp_path / "d").folder, chat, "bytes", max_image_pixels=PIXELS)
     assert totals.samples == 3 and totals.refused == {"placeholders": 1, "no_loss_token": 1}
-    alone = scan(write_shards(samples[:1], tmp_path / "e").folder, chat, "bytes")
+    alone = scan(write_shards(samples[:1], tmp_path / "e").folder, chat, "bytes", max_image_pixels=PIXELS)
     assert totals.text_tokens == alone.text_tokens > 0
 
 
@@ -82,7 +83,7 @@ def test_stale_broken_and_foreign_files(tmp_path, folder):
     with pytest.raises(UserError, match="cannot be read .*: remove it and add scan=true"):
         read_totals(copy)
     with pytest.raises(UserError, match="cannot be read .*: make this data set again"):
-        scan(copy)  # an index, and no shard
+        scan(copy, max_image_pixels=PIXELS)  # an index, and no shard
     with pytest.raises(UserError, match="has no readable index"):
         shard_counts(tmp_path)
 
@@ -101,7 +102,7 @@ def test_shards_of_others_are_scanned(tmp_path):
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     command.main(PREPARE.format(folder=tmp_path).split()[2:], standalone_mode=False)
-    totals = scan(tmp_path)
+    totals = scan(tmp_path, max_image_pixels=PIXELS)
     assert (totals.samples, totals.images, totals.refused) == (2, 1, {"record": 1})
 
 
@@ -116,8 +117,8 @@ def test_many_sizes_are_counted_in_steps():
         backwards.add(width, height)
     assert sizes == backwards and sizes.step > 1 and len(sizes.counts) <= MAX_SIZES
     assert sum(number for _, _, number in sizes.items()) == 5000
-    exact = sum(PAPER.num_tokens(*size) for size in pictures)
-    assert Totals(sizes=sizes).image_tokens(PAPER) == pytest.approx(exact, rel=0.02)
+    exact = sum(PAPER.num_tokens(*size, True) for size in pictures)
+    assert Totals(sizes=sizes).image_tokens(PAPER, True) == pytest.approx(exact, rel=0.02)
 
 
 def test_steps_survive_the_file(tmp_path, folder):
@@ -128,4 +129,4 @@ def test_steps_survive_the_file(tmp_path, folder):
     try:
         assert totals.sizes.step == 4 and read_totals(folder) == totals
     finally:
-        scan(folder)
+        scan(folder, max_image_pixels=PIXELS)

@@ -8,6 +8,7 @@ import pytest
 import tiny_hf
 from chatml import conversation, picture
 from markup import FOREIGN, Page
+from stream_settings import make_view
 
 from nemo_amalia.cli import main
 from nemo_amalia.data.encoding.hf_folder import read_assets
@@ -15,7 +16,6 @@ from nemo_amalia.data.shards.metadataset import write_blend
 from nemo_amalia.data.shards.write import write_shards
 from nemo_amalia.data.view.charts import BINS, bins
 from nemo_amalia.data.view.checks import findings, loss_runs
-from nemo_amalia.data.view.command import make_view
 from nemo_amalia.data.view.page import page, verdict
 from nemo_amalia.data.view.template_checks import template_findings
 from nemo_amalia.data.view.tokens import TokenReader
@@ -111,7 +111,7 @@ def good(tmp_path_factory):
 
 
 def view(source, folder, **changes):
-    settings = {"samples": 6, "number": 100, "seq_length": 2048, "algorithm": "best_fit_decreasing"}
+    settings = {"samples": 6, "number": 100, "seq_length": 2048, "packing_algorithm": "best_fit_decreasing"}
     return make_view(str(source), folder, **(settings | changes))
 
 
@@ -235,7 +235,7 @@ def test_tokens_are_written_one_by_one(good, good_hf):
     assert sum(number for *_, number in pieces) == len(tokens)
     assert "".join(text for text, _, learned, _ in pieces if learned) == "Um ã, 葡 e mais.<|im_end|>"
     assert [number for text, _, _, number in pieces if text in "ã葡"] == [2, 3]  # bytes of one letter together
-    counts = [made.assets.geometry.num_tokens(*size) for size in tokens.image_sizes]
+    counts = [made.assets.geometry.num_tokens(*size, True) for size in tokens.image_sizes]
     assert [number for _, kind, _, number in pieces if kind == "image"] == counts
     html = page(made).partition(f'aria-label="Tokens of {one.key}"')[2].partition("</div>")[0]
     assert f'<span class="image">&lt;image&gt; × {counts[0]:,}</span>' in html
@@ -257,7 +257,7 @@ def test_lines_lie_where_the_tiles_and_the_image_are(tmp_path, good_hf):
     assert (height, width, fitted_width) == (64, 96, 96) and fitted_height == 40
     assert f'viewBox="0 0 {width} {height}"' in figure
     assert "M32 0V64M64 0V64M0 32H96" in figure and "M0 12V52H96V12Z" in figure  # 12 pixels of padding above and below
-    assert "2 × 3 tiles" in figure and f"{geometry.num_tokens(96, 40):,} tokens" in figure
+    assert "2 × 3 tiles" in figure and f"{geometry.num_tokens(96, 40, True):,} tokens" in figure
     alone = figure_of(view(folder, good_hf, tiling=False))
     assert "<svg" not in alone and f"thumbnail alone, {geometry.num_tokens(96, 40, False)} tokens" in alone
 

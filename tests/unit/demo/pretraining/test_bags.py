@@ -20,7 +20,7 @@ def test_there_is_one_bag_for_every_image_token(form):
     geometry = ImageGeometry(tiny.TILE, tiny.PATCH, tuple((h, w) for h, w in tiny.PINPOINTS))
     scene = Scene(form, (Thing((0, 0), "círculo", "verde"),))
     found = bags.scene_bags(scene, random.Random(0), grid=True)
-    assert len(found) == geometry.num_tokens(width, height)
+    assert len(found) == geometry.num_tokens(width, height, True)
     assert bags.scene_bags(scene, random.Random(0), grid=False) == found[:16]
 
 

@@ -8,13 +8,13 @@ from fabricated_run import ASKED, DRAWINGS, QUESTIONS, make_run
 from markup import FOREIGN, Page
 from PIL import Image
 
+from demo.errors import DemoError
 from demo.report import figures
 from demo.report import page as report
 from demo.report import variety as report_variety
 from demo.report.cards import outcomes
 from demo.report.readme_figure import PIXELS, examples, readme_figure
 from demo.run_folder import read_run
-from nemo_amalia.utils.errors import UserError
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def edit(path, change):
 
 def test_answers_to_other_questions_are_refused(run):
     edit(run / "answers_before.jsonl", lambda lines: lines[:-1])
-    with pytest.raises(UserError, match="not of the same questions"):
+    with pytest.raises(DemoError, match="not of the same questions"):
         read_run(run)
 
 
@@ -182,32 +182,32 @@ def test_torn_empty_and_older_files_are_refused(run):
     path = run / "sft" / "metrics.jsonl"
     whole = path.read_text()
     path.write_text(whole[:-20])
-    with pytest.raises(UserError, match="line 50, is not JSON"):
+    with pytest.raises(DemoError, match="line 50, is not JSON"):
         read_run(run)
     path.write_text("")
-    with pytest.raises(UserError, match="is empty"):
+    with pytest.raises(DemoError, match="is empty"):
         read_run(run)
     path.write_text(whole.replace('"tiles"', '"tile"'))
-    with pytest.raises(UserError, match="line 1, lacks tiles"):
+    with pytest.raises(DemoError, match="line 1, lacks tiles"):
         read_run(run)
     path.write_text(whole)
     (run / "facts.json").write_text("[1]")
-    with pytest.raises(UserError, match="holds a list, expected an object"):
+    with pytest.raises(DemoError, match="holds a list, expected an object"):
         read_run(run)
     (run / "facts.json").write_text("{")
-    with pytest.raises(UserError, match="is not JSON"):
+    with pytest.raises(DemoError, match="is not JSON"):
         read_run(run)
 
 
 def test_no_scene_question_and_unwritable_folder_are_refused(run, tmp_path):
     for when in ("before", "sft", "after"):
         edit(run / f"answers_{when}.jsonl", lambda lines: [r for r in lines if r["source"] != "cenas"])
-    with pytest.raises(UserError, match="no scene question"):
+    with pytest.raises(DemoError, match="no scene question"):
         report.build(run, run / "report")
     blocked = tmp_path / "file"
     blocked.write_text("")
     other = make_run(tmp_path / "other")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(DemoError, match="cannot write"):
         report.build(other, blocked)
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(DemoError, match="cannot write"):
         readme_figure(read_run(other), blocked / "demo.png")

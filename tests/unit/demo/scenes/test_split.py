@@ -5,10 +5,10 @@ import random
 
 import pytest
 
+from demo.errors import DemoError
 from demo.pretraining import bags
 from demo.pretraining import tower as tower_training
 from demo.scenes import drawings, photos, prose, samples, scenes, split, words
-from nemo_amalia.utils.errors import UserError
 
 
 def _digests(made) -> set[str]:
@@ -85,7 +85,7 @@ def test_the_side_ignores_case_and_the_order_of_things():
 def test_the_other_side_is_refused():
     word = words.words("eval")[0]
     split.require_side(word, "eval")
-    with pytest.raises(UserError, match="lies on the eval side"):
+    with pytest.raises(DemoError, match="lies on the eval side"):
         split.require_side(word, "train")
 
 

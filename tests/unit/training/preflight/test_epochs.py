@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from stream_settings import stream_settings
 
 from nemo_amalia.config.schema import DataConfig, RunConfig, StageConfig
 from nemo_amalia.data.packing.index import stage_settings, write_index
@@ -16,7 +17,7 @@ def run(tmp_path):
     (tmp_path / "data" / ".nv-meta").mkdir(parents=True)
     (tmp_path / "data" / ".nv-meta" / "index.uuid").write_text("abc\n")
     head = {
-        "settings": stage_settings(64, 1, True) | {"tokenizer": "t"},
+        "settings": stage_settings(stream_settings(seq_length=64)) | {"tokenizer": "t"},
         "data": {"identity": "abc", "folder": "data", "shards": ["s.tar"]},
         "totals": {"packs": PACKS, "tokens": 600, "loss_tokens": 100},
     }

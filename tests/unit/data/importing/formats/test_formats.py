@@ -5,6 +5,7 @@ import json
 import pytest
 from chatml import picture
 from sources import chat, turns, write_json, write_parquet, write_tar
+from stream_settings import PIXELS
 
 from nemo_amalia.data.importing.formats import captions, llava, parquet, preference, rows
 from nemo_amalia.data.importing.formats.records import REASONS, BadRecordError, ReadOptions
@@ -15,7 +16,7 @@ PHOTO, OTHER = picture(60, 40, 1), picture(30, 50, 2, "PNG")
 
 def read(form, path, **options):
     """Samples, and the reason in the place of each bad record."""
-    settings, out = ReadOptions(**options), []
+    settings, out = ReadOptions(PIXELS, **options), []
     for file in form.find(path):
         for row in form.rows(file, 0):
             try:
@@ -149,7 +150,7 @@ def test_parquet_messages_conversations_and_texts(tmp_path, photos):
     assert said(sample["messages"])[0] == ("user", "<image>Quê?")
     for skip in range(8):
         assert [
-            said(parquet.convert(r, tmp_path, ReadOptions())["messages"])[1][1][-2]
+            said(parquet.convert(r, tmp_path, ReadOptions(PIXELS))["messages"])[1][1][-2]
             for r in rows.read_rows(tmp_path / "hf.parquet", skip)
         ] == [str(i) for i in range(skip, 7)]
 
