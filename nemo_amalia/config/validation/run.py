@@ -64,9 +64,10 @@ def _data(run: RunConfig) -> None:
             f"stage {run.stage.name} has stage.packing=false: a pair is two segments of one pack; set "
             "stage.packing=true"
         )
-    if not 0 <= data.max_loss_share <= 1:
+    if not 0 <= data.max_dropped_fraction <= 1:
         raise ConfigError(
-            f"data.max_loss_share is {data.max_loss_share}: expected a share of 0 to 1, as 0.001 for one in a thousand"
+            f"data.max_dropped_fraction is {data.max_dropped_fraction}: expected a fraction from 0 to 1, such as 0.001 "
+            "for one in a thousand"
         )
     if data.max_image_pixels < 1:
         raise ConfigError(

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from nemo_amalia.data.faults.board import LOG_SLOTS, QUARANTINED, REASONS, SOURCES, Fault, FaultBoard
-from nemo_amalia.utils.errors import UserError
 
 
 def test_counts_and_log():
@@ -30,7 +29,7 @@ def test_the_log_is_bounded_and_keeps_the_newest():
 
 
 def test_an_unknown_reason_is_an_error():
-    with pytest.raises(UserError):
+    with pytest.raises(ValueError):
         FaultBoard().drop("k", "bad luck")
 
 
