@@ -9,7 +9,7 @@ MISSING = "???"  # OmegaConf's mark for a value that the user must give
 
 SCHEDULES = ("constant", "cosine")
 PACKING_ALGORITHMS = ("best_fit_decreasing", "balanced")  # of data/packing/algorithms.py
-RECORDS = ("conversations", "preferences")  # what a stage's data may hold (data/encoding/encoders.py)
+SAMPLE_KINDS = ("conversations", "preferences")  # what a stage's data may hold (data/encoding/encoders.py)
 RECOMPUTE = ("none", "selective", "full")
 MODULES = ("tower", "connector", "decoder")  # what a stage may train, a learning rate each
 PREFERENCE_STAGE = "dpo"  # the stage.name that trains on pairs
@@ -64,9 +64,9 @@ class StageConfig:
     reference_file: str | None = None  # None: beside the data (reference_file of training/reference/file.py)
 
     @property
-    def records(self) -> str:
-        """What its data holds, of RECORDS: pairs of answers, or conversations."""
-        return RECORDS[self.name == PREFERENCE_STAGE]
+    def sample_kind(self) -> str:
+        """What its data holds, of SAMPLE_KINDS: pairs of answers, or conversations."""
+        return SAMPLE_KINDS[self.name == PREFERENCE_STAGE]
 
 
 @dataclass

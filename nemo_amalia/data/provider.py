@@ -32,7 +32,7 @@ class AmaliaDatasetProvider(DatasetProvider):
     tile: int = 384
     patch: int = 16
     pinpoints: list[list[int]] = field(default_factory=list)
-    records: str = "conversations"
+    sample_kind: str = "conversations"
     share_pair_images: bool = True
     seq_length: int = 16384
     micro_batch_size: int = 1
@@ -62,7 +62,7 @@ class AmaliaDatasetProvider(DatasetProvider):
         settings = dict(
             geometry=ImageGeometry(self.tile, self.patch, tuple((h, w) for h, w in self.pinpoints)),
             chat=ChatFormat(AutoTokenizer.from_pretrained(self.assets)),
-            records=self.records,
+            sample_kind=self.sample_kind,
             share_pair_images=self.share_pair_images,
             seq_length=self.seq_length,
             image_mean=mean,
@@ -112,5 +112,5 @@ class SavableStream:
         return self.loader.state()
 
     def restore_state(self, state: dict) -> None:
-        """Called by Bridge on every rank when a run resumes. Raises ConfigError for another layout."""
+        """Called by Bridge on every rank when a run resumes. Raises DataError for a state of other settings."""
         self.loader.restore(state)

@@ -30,7 +30,7 @@ def ordinary_rows(run: RunConfig, shape: ModelShape, packs: Sequence[Sequence[in
     squares = sum(length**2 for pack in found for length in pack) / len(found)
     number = used**2 / squares
     tokens_a_tile = _tokens_a_tile(shape)
-    shared = 2 if stage.records == "preferences" and run.data.share_pair_images else 1
+    shared = 2 if stage.sample_kind == "preferences" and run.data.share_pair_images else 1
     tiles = used * IMAGE_SHARE / tokens_a_tile / shared if shape.tower is not None else 0.0
     return Rows(stage.seq_length, [used / number] * max(1, round(number)), tiles, used / stage.seq_length)
 

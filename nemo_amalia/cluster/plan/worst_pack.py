@@ -65,7 +65,7 @@ def worst_of(run: RunConfig, geometry: ImageGeometry) -> WorstPack:
         tiling=stage.tiling,
         packing=stage.packing,
         rows=stage.micro_batch_size,
-        answers=2 if stage.records == "preferences" else 1,
+        answers=2 if stage.sample_kind == "preferences" else 1,
         multiple=segment_multiple(run),
         shared=run.data.share_pair_images,
     )
@@ -78,7 +78,7 @@ def worst_batch(run: RunConfig, geometry: ImageGeometry, image_token_id: int, vo
     items: list = [sample(f"{n}", [pack.image] * pack.images, length=pack.segment) for n in range(pack.samples)]
     if pack.rest > 1:
         items.append(sample("text", [], length=pack.rest))
-    if stage.records == "preferences":
+    if stage.sample_kind == "preferences":
         items = [TokenizedPair(item.key, item, item, segment_multiple(run)) for item in items]
     tiles = [
         torch.zeros(geometry.num_tiles(*pack.image, stage.tiling), 3, geometry.tile, geometry.tile, dtype=torch.uint8)

@@ -15,6 +15,7 @@ from nemo_amalia.config.validation.layout import validate_layout
 from nemo_amalia.config.validation.precision import validate_precision
 from nemo_amalia.config.validation.preference import validate_preference
 from nemo_amalia.utils.errors import ConfigError
+from nemo_amalia.utils.files import quoted
 
 __all__ = ["model_ranks", "pack_command", "segment_multiple", "validate"]
 
@@ -59,7 +60,7 @@ def _stage(run: RunConfig) -> None:
 
 def _data(run: RunConfig) -> None:
     data = run.data
-    if run.stage.records == "preferences" and not run.stage.packing:
+    if run.stage.sample_kind == "preferences" and not run.stage.packing:
         raise ConfigError(
             f"stage {run.stage.name} has stage.packing=false: a pair is two segments of one pack; set "
             "stage.packing=true"
@@ -110,13 +111,14 @@ def _length(run: RunConfig) -> None:
 
 def pack_command(run: RunConfig, out: str) -> str:
     """The command that makes this run's index."""
-    words = f"amalia data pack {run.data.path} --assets {run.model.checkpoint}/hf --out {out}"
+    words = f"amalia data pack {quoted(run.data.path)} --assets {quoted(f'{run.model.checkpoint}/hf')}"
+    words += f" --out {quoted(out)}"
     words += f" --seq-length {run.stage.seq_length}"
     words += f" --segment-multiple {segment_multiple(run)}" if run.parallel.context > 1 else ""
     if run.data.max_image_pixels != DataConfig.max_image_pixels:
         words += f" --max-image-pixels {run.data.max_image_pixels}"
-    if run.stage.records == "preferences":
-        words += " --records preferences"
+    if run.stage.sample_kind == "preferences":
+        words += " --sample-kind preferences"
     return words + ("" if run.stage.tiling else " --no-tiling")
 
 

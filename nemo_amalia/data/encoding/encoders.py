@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nemo_amalia.config.schema import RECORDS
+from nemo_amalia.config.schema import SAMPLE_KINDS
 from nemo_amalia.data.encoding.chat import ChatFormat
 from nemo_amalia.data.encoding.cookers import cook_conversation, cook_preference
 from nemo_amalia.data.images.geometry import ImageGeometry
@@ -107,8 +107,8 @@ class PreferenceEncoder:
 RecordEncoder = ConversationEncoder | PreferenceEncoder
 
 
-def encoder_of(records: str, conversations: ConversationEncoder, segment_multiple: int = 1) -> RecordEncoder:
-    """The encoder of a stage's records. Raises DataError on a word that is none of RECORDS."""
-    if records not in RECORDS:
-        raise DataError(f"records is {records!r}: expected one of {', '.join(RECORDS)}")
-    return conversations if records == "conversations" else PreferenceEncoder(conversations, segment_multiple)
+def encoder_of(sample_kind: str, conversations: ConversationEncoder, segment_multiple: int = 1) -> RecordEncoder:
+    """The encoder of a stage's samples. Raises DataError on a word that is none of SAMPLE_KINDS."""
+    if sample_kind not in SAMPLE_KINDS:
+        raise DataError(f"sample_kind is {sample_kind!r}: expected one of {', '.join(SAMPLE_KINDS)}")
+    return conversations if sample_kind == "conversations" else PreferenceEncoder(conversations, segment_multiple)

@@ -18,8 +18,7 @@ from megatron.energon import WorkerConfig, get_savable_loader, get_train_dataset
 
 from nemo_amalia.data.faults.board import FaultBoard
 from nemo_amalia.data.faults.quarantine import Quarantine
-from nemo_amalia.data.images.headers import MAX_PIXELS
-from nemo_amalia.data.loading.position import differences, resolve
+from nemo_amalia.data.loading.position import check_version, differences, resolve
 from nemo_amalia.data.loading.settings import StreamSettings, pack_parts
 from nemo_amalia.data.loading.task_encoder import AmaliaTaskEncoder
 from nemo_amalia.data.loading.workers import (
@@ -34,8 +33,7 @@ from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
 from nemo_amalia.utils.devices import has_gpu
 from nemo_amalia.utils.errors import DataError
 
-STATE_VERSION = 1
-BEFORE = {"max_image_pixels": MAX_PIXELS, "records": "conversations"}  # what older positions do not name
+STATE_VERSION = "energon 2"  # kind and number; another one is refused
 
 
 def build_loader(path: str | Path | Sequence[tuple[str | Path, float]], **settings: Any) -> PackLoader:
@@ -75,8 +73,9 @@ def build_loader(path: str | Path | Sequence[tuple[str | Path, float]], **settin
     )
     # Energon pins always; without a GPU torch only warns, and under the CPU platform it would try.
     energon.pin_memory = has_gpu()
-    layout = config.layout() | {"data": identity, "quarantine": quarantine.fingerprint if quarantine else None}
-    return PackLoader(energon, task_encoder, faults, layout, config.worker_timeout)
+    depends_on = config.state_depends_on() | {"data": identity}
+    depends_on["quarantine"] = quarantine.fingerprint if quarantine else None
+    return PackLoader(energon, task_encoder, faults, depends_on, config.worker_timeout)
 
 
 def _task_encoder(config: StreamSettings, faults: FaultBoard, quarantine: Quarantine | None) -> AmaliaTaskEncoder:
@@ -101,11 +100,11 @@ class PackLoader:
         energon: Any,
         task_encoder: AmaliaTaskEncoder,
         faults: FaultBoard,
-        layout: dict[str, Any],
+        depends_on: dict[str, Any],
         worker_timeout: float = 600,
     ) -> None:
         self.faults = faults
-        self.layout = layout
+        self.depends_on = depends_on
         self.worker_timeout = worker_timeout
         self._energon = energon
         self.task_encoder = task_encoder
@@ -162,21 +161,20 @@ class PackLoader:
         """
         return {
             "version": STATE_VERSION,
-            "layout": dict(self.layout),
+            "depends_on": dict(self.depends_on),
             "energon": self._energon.save_state_rank(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continues where `state` was taken. Before the first batch only.
 
-        Raises DataError when the state comes from another layout: Energon's position is that of each worker
+        Raises DataError when the state was saved with other settings: Energon's position is that of each worker
         of each rank and cannot be redistributed.
         """
         if self._iterator is not None:
             raise DataError("this loader has already given batches: build a new one and restore it first")
-        if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-            raise DataError(f"this is no data state of version {STATE_VERSION}: {str(state)[:80]!r}")
-        differing = differences(BEFORE | state["layout"], self.layout)
+        check_version(state, STATE_VERSION)
+        differing = differences(state["depends_on"], self.depends_on)
         if differing:
             raise DataError(
                 f"the data position cannot be restored: {'; '.join(differing)}. Resume with the saved values, or begin "

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from nemo_amalia.data.faults.board import FaultBoard
 from nemo_amalia.data.loading.collator import Collator
 from nemo_amalia.data.loading.index_reader import SampleReader
+from nemo_amalia.data.loading.position import check_version
 from nemo_amalia.data.loading.settings import StreamSettings, pack_parts
 from nemo_amalia.data.loading.workers import awaited, in_one_line, lost_worker, ready_to_fork
 from nemo_amalia.data.packing.index import PackIndex, epoch_order, read_index, refuse_other, settings_of, shard_places
@@ -31,7 +32,7 @@ from nemo_amalia.utils.devices import has_gpu
 from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.files import atomic_file
 
-STATE_VERSION = "pack index 1"
+STATE_VERSION = "pack index 1"  # kind and number; another one is refused
 ENDLESS = 1 << 62  # positions
 POSITION = "train_dataloader_dprank{:03d}.pt"  # Bridge's name (training/checkpointing.py)
 
@@ -54,7 +55,7 @@ def build_index_loader(index: str | Path, folder: str | Path, **settings: Any) -
         config.segment_multiple,
         config.tiling,
         config.max_image_pixels,
-        config.records,
+        config.sample_kind,
     )
     refuse_other(index, packs.head, wanted, source)
     faults = FaultBoard(config.num_workers)
@@ -132,11 +133,7 @@ class IndexLoader:
         """
         if self._iterator is not None:
             raise DataError("this loader has already given batches: build a new one and restore it first")
-        if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-            raise DataError(
-                "the data position was not saved by a stream with an index of packs: resume without data.pack_index, "
-                "or begin the data again with data.start_anew_at=STEP of that checkpoint; samples are then seen again"
-            )
+        check_version(state, STATE_VERSION)
         own = self.state()
         changed = [name for name in ("index", "seed") if state[name] != own[name]]
         if changed:

@@ -22,7 +22,7 @@ class StreamSettings:
     """What a stream is made of, besides its data.
 
     image_mean, image_std: of each channel, for pixels scaled to 0..1 (the processor's).
-    records: what the data holds, "conversations" or "preferences". share_pair_images: off makes tiles of a pair's
+    sample_kind: what the data holds, "conversations" or "preferences". share_pair_images: off makes tiles of a pair's
         images once for each answer.
     tiling: off in the paper's stage 1 (thumbnail only).
     packing: packs of one row of seq_length; without it micro_batch_size rows, one sample each, padded.
@@ -41,7 +41,7 @@ class StreamSettings:
     seq_length: int
     image_mean: Sequence[float]
     image_std: Sequence[float]
-    records: str = "conversations"
+    sample_kind: str = "conversations"
     share_pair_images: bool = True
     tiling: bool = True
     packing: bool = True
@@ -68,19 +68,19 @@ class StreamSettings:
 
     def __post_init__(self) -> None:
         check_max_pixels(self.max_image_pixels)
-        if self.records == "preferences" and not self.packing:
-            raise ConfigError("records are preferences and packing is off: a pair is two segments of a pack; pack it")
+        if self.sample_kind == "preferences" and not self.packing:
+            raise ConfigError("sample_kind is preferences and packing is off: a pair is two segments of one pack")
         if not self.worker_timeout > 0:
             raise ConfigError(f"worker_timeout is {self.worker_timeout}: expected seconds, more than 0")
         if not 0 <= self.dp_rank < self.dp_size:
             raise ConfigError(f"dp_rank is {self.dp_rank} of dp_size {self.dp_size}: expected 0 to {self.dp_size - 1}")
 
-    def layout(self) -> dict[str, Any]:
-        """What a saved position depends on, as plain values."""
+    def state_depends_on(self) -> dict[str, Any]:
+        """What a saved dataloader state depends on, as plain values."""
         names = (
             "tiling packing micro_batch_size segment_multiple dp_rank dp_size num_workers seq_length seed "
             "packing_buffer_size packing_algorithm shuffle_buffer_size max_samples_per_sequence max_image_pixels "
-            "records"
+            "sample_kind"
         ).split()
         grid = f"{self.geometry.tile}/{self.geometry.patch}/{self.geometry.pinpoints}"
         return {name: getattr(self, name) for name in names} | {"geometry": grid}
@@ -104,5 +104,5 @@ def pack_parts(config: StreamSettings, faults: FaultBoard) -> tuple[RecordEncode
     conversations = ConversationEncoder(
         config.chat, config.geometry, config.seq_length, config.tiling, config.max_image_pixels
     )
-    encoder = encoder_of(config.records, conversations, config.segment_multiple)
+    encoder = encoder_of(config.sample_kind, conversations, config.segment_multiple)
     return encoder, PackAssembler(maker, collator, faults, config.on_bad_image)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nemo_amalia.data.encoding.encoders import RecordEncoder
     from nemo_amalia.data.shards.metadataset import RepeatedFolder
 
-from nemo_amalia.config.schema import RECORDS
+from nemo_amalia.config.schema import SAMPLE_KINDS
 from nemo_amalia.data.images.headers import MAX_PIXELS, check_max_pixels
 from nemo_amalia.utils.errors import DataError
 
@@ -30,7 +30,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     pack.add_argument("source", type=Path, help="a folder of prepared shards, or a .yaml with blend_epochized")
     pack.add_argument("--assets", type=Path, required=True, help="a LLaVA-NeXT folder, or a checkpoint's hf folder")
     pack.add_argument("--out", type=Path, required=True, help="the index to write; must not be there yet")
-    pack.add_argument("--records", choices=RECORDS, default="conversations", help="preferences: pairs, for stage dpo")
+    pack.add_argument("--sample-kind", choices=SAMPLE_KINDS, default="conversations", help="preferences for stage dpo")
     pack.add_argument("--seq-length", type=int, default=16384, help="tokens of a pack (stage.seq_length)")
     pack.add_argument("--segment-multiple", type=int, default=1, help="2 x parallel.context where that is over 1")
     pack.add_argument("--tiling", action=argparse.BooleanOptionalAction, default=True, help="as stage.tiling")
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.source,
         arguments.assets,
         arguments.out,
-        records=arguments.records,
+        sample_kind=arguments.sample_kind,
         seq_length=arguments.seq_length,
         segment_multiple=arguments.segment_multiple,
         tiling=arguments.tiling,
@@ -67,7 +67,7 @@ def make_index(
     out: Path,
     *,
     seq_length: int,
-    records: str = "conversations",
+    sample_kind: str = "conversations",
     segment_multiple: int = 1,
     tiling: bool = True,
     max_image_pixels: int = MAX_PIXELS,
@@ -93,8 +93,8 @@ def make_index(
     identity = identity_of(source, sources)  # before the shards are read: one prepared meanwhile is another
     hf = read_assets(assets)
     conversations = ConversationEncoder(hf.chat, hf.geometry, seq_length, tiling, max_image_pixels)
-    encoder = encoder_of(records, conversations, segment_multiple)
-    settings = settings_of(hf.chat, hf.geometry, seq_length, segment_multiple, tiling, max_image_pixels, records)
+    encoder = encoder_of(sample_kind, conversations, segment_multiple)
+    settings = settings_of(hf.chat, hf.geometry, seq_length, segment_multiple, tiling, max_image_pixels, sample_kind)
     book, shards, seconds = _read(sources, encoder, workers, say)
     data = {"identity": identity["identity"], "folder": Path(source).absolute().name, "shards": shards}
     if "sources" not in identity:
@@ -174,7 +174,7 @@ def describe(head: dict[str, Any], out: Path) -> list[str]:
     packing = seconds["packing"] / max(totals["samples"], 1) * 1e6
     sources = head["data"].get("sources")
     dropped = f"{sum(totals['dropped'].values()):,} dropped" + _reasons(totals["dropped"], " ({})")
-    what = "pairs" if head["settings"].get("records") == "preferences" else "samples"
+    what = "pairs" if head["settings"]["sample_kind"] == "preferences" else "samples"
     read = f"{totals['samples_in']:,} {what} in {len(head['data']['shards']):,} shards"
     lines = [
         f"{read} of {len(sources)} sources: {totals['samples']:,} packed an epoch, {dropped}"

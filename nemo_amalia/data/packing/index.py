@@ -26,12 +26,11 @@ import numpy as np
 from nemo_amalia.data.images.headers import MAX_PIXELS
 from nemo_amalia.data.shards.metadataset import RepeatedFolder, read_sources
 from nemo_amalia.utils.errors import DataError
-from nemo_amalia.utils.files import atomic_file
+from nemo_amalia.utils.files import atomic_file, quoted
 
-FORMAT = "amalia pack index 1"
+FORMAT = "amalia pack index 2"
 HEAD = "head.json"
 ARRAYS = ("counts", "shards", "offsets", "sizes", "lengths")
-BEFORE = {"max_image_pixels": MAX_PIXELS, "records": "conversations"}  # what older indexes do not name
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def settings_of(
     segment_multiple: int,
     tiling: bool,
     max_image_pixels: int = MAX_PIXELS,
-    records: str = "conversations",
+    sample_kind: str = "conversations",
 ) -> dict[str, Any]:
     """What the lengths and the packs depend on, as plain values: of a ChatFormat, an ImageGeometry and a stage."""
     tokenizer = chat.tokenizer
@@ -70,7 +69,7 @@ def settings_of(
         "tile": geometry.tile,
         "patch": geometry.patch,
         "pinpoints": [list(canvas) for canvas in geometry.pinpoints],
-    } | stage_settings(seq_length, segment_multiple, tiling, max_image_pixels, records)
+    } | stage_settings(seq_length, segment_multiple, tiling, max_image_pixels, sample_kind)
 
 
 def stage_settings(
@@ -78,7 +77,7 @@ def stage_settings(
     segment_multiple: int,
     tiling: bool,
     max_image_pixels: int = MAX_PIXELS,
-    records: str = "conversations",
+    sample_kind: str = "conversations",
 ) -> dict[str, Any]:
     """The part of the settings that a run's configuration decides; a launcher can check it without a tokenizer.
 
@@ -90,7 +89,7 @@ def stage_settings(
         "segment_multiple": segment_multiple,
         "tiling": tiling,
         "max_image_pixels": max_image_pixels,
-        "records": records,
+        "sample_kind": sample_kind,
     }
 
 
@@ -159,21 +158,33 @@ def write_index(path: str | Path, head: Mapping[str, Any], arrays: Mapping[str, 
     return head
 
 
-def read_head(path: str | Path) -> dict[str, Any]:
-    """What an index says of itself. Raises DataError for a file that is missing, torn, or no such index."""
+def read_head(path: str | Path, command: str | None = None) -> dict[str, Any]:
+    """Read what an index says of itself.
+
+    Args:
+        path: the index.
+        command: what makes it anew, where the caller knows more than its path.
+
+    Raises:
+        DataError: the file is missing, corrupt, or no such index, or its format has another number.
+    """
+    command = command or f"amalia data pack SOURCE --assets HF --out {quoted(path)}"
     try:
         with zipfile.ZipFile(path) as file:
             head = json.loads(file.read(HEAD))
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise DataError(f"{path} is no index of packs ({error}): make one with `amalia data pack`") from error
+        raise DataError(f"{quoted(path)} is not a pack index ({error}): make one with `{command}`") from error
     if head.get("format") != FORMAT:
-        raise DataError(f"{path} is {head.get('format')!r}, expected {FORMAT!r}: make it again with `amalia data pack`")
+        raise DataError(
+            f"{quoted(path)} has format {head.get('format')!r}, expected {FORMAT!r}: remove it and make a new one with "
+            f"`{command}`"
+        )
     return head
 
 
-def read_index(path: str | Path) -> PackIndex:
-    """The whole index, in memory: 15 bytes a sample. Raises DataError as read_head does."""
-    head = read_head(path)
+def read_index(path: str | Path, command: str | None = None) -> PackIndex:
+    """The whole index, in memory: 15 bytes a sample. Takes and raises what read_head does."""
+    head = read_head(path, command)
     try:
         with zipfile.ZipFile(path) as file:
             arrays = {
@@ -181,14 +192,14 @@ def read_index(path: str | Path) -> PackIndex:
                 for name in ARRAYS
             }
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise DataError(f"{path} is torn ({error}): make it again with `amalia data pack`") from error
+        raise DataError(f"{quoted(path)} is corrupt or truncated ({error}): remove it and make it again") from error
     starts = np.concatenate([[0], np.cumsum(arrays.pop("counts"), dtype=np.int64)])
     return PackIndex(head, starts, **arrays)
 
 
 def refuse_other(path: str | Path, head: Mapping[str, Any], settings: Mapping[str, Any], folder: str | Path) -> None:
     """Raises DataError, in one line that names every difference, for an index of other shards or other settings."""
-    made = BEFORE | head["settings"]
+    made = head["settings"]
     differing = [
         f"{name} was {_short(made.get(name))} and is {_short(value)}"
         for name, value in settings.items()

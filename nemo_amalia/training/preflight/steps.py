@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nemo_amalia.config.derived import segment_multiple
 from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.config.validation.run import pack_command
 from nemo_amalia.data.packing.index import read_head, refuse_other, stage_settings
 
 
@@ -21,9 +22,9 @@ def settle_steps(run: RunConfig) -> str | None:
     """
     if run.data.pack_index is None:
         return None
-    head = read_head(run.data.pack_index)
+    head = read_head(run.data.pack_index, pack_command(run, run.data.pack_index))
     wanted = stage_settings(
-        run.stage.seq_length, segment_multiple(run), run.stage.tiling, run.data.max_image_pixels, run.stage.records
+        run.stage.seq_length, segment_multiple(run), run.stage.tiling, run.data.max_image_pixels, run.stage.sample_kind
     )
     refuse_other(run.data.pack_index, head, wanted, Path(run.data.path))
     if run.stage.epochs is None:

@@ -35,7 +35,7 @@ def shards_of(run: RunConfig, chat: Any, geometry: Any, assets: Path, dropped: C
         seq_length=run.stage.seq_length,
         image_mean=mean,
         image_std=std,
-        records="preferences",
+        sample_kind="preferences",
         tiling=run.stage.tiling,
         segment_multiple=segment_multiple(run),
         max_image_pixels=run.data.max_image_pixels,

@@ -120,7 +120,7 @@ def dataset(run: RunConfig, model: AmaliaVLModelProvider, assets: Path) -> Amali
         tile=geometry.tile,
         patch=geometry.patch,
         pinpoints=[list(canvas) for canvas in geometry.pinpoints],
-        records=run.stage.records,
+        sample_kind=run.stage.sample_kind,
         share_pair_images=run.data.share_pair_images,
         seq_length=run.stage.seq_length,
         micro_batch_size=run.stage.micro_batch_size,

@@ -123,13 +123,13 @@ def test_records_of_the_other_kind_are_refused(chat, geometry):
         cook_conversation(record(pair(1)))
     with pytest.raises(BadSampleError, match="'chosen, rejected'.*expected"):
         cook_preference({"__key__": "s-1", "json": b'{"messages": []}'})
-    with pytest.raises(UserError, match="records is 'pairs': expected one of conversations, preferences"):
+    with pytest.raises(UserError, match="sample_kind is 'pairs': expected one of conversations, preferences"):
         encoder_of("pairs", ConversationEncoder(chat, geometry, 8))
 
 
 @pytest.fixture
 def load_pairs(load):
-    return lambda path=None, **changes: load(path, records="preferences", **changes)
+    return lambda path=None, **changes: load(path, sample_kind="preferences", **changes)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -195,21 +195,21 @@ def test_a_restored_loader_continues_with_the_same_pairs(load_pairs, options):
     resumed.restore(state)
     assert all(equal(a, b) for a, b in zip(expected, take(resumed, 4), strict=True))
     if "num_workers" not in options:
-        state["layout"].pop("records")  # of a run before there were pairs
-        with pytest.raises(UserError, match="records was 'conversations' and is 'preferences'"):
+        state["depends_on"]["sample_kind"] = "conversations"
+        with pytest.raises(UserError, match="sample_kind was 'conversations' and is 'preferences'"):
             load_pairs(**options).restore(state)
 
 
 @pytest.mark.parametrize("multiple", [1, 8])
 def test_the_index_gives_the_pairs_that_energon_gives(load_pairs, folder, assets, chat, geometry, tmp_path, multiple):
     index = tmp_path / "data.packs"
-    head = make_index(folder, assets, index, seq_length=CAPACITY, records="preferences", segment_multiple=multiple)
+    head = make_index(folder, assets, index, seq_length=CAPACITY, sample_kind="preferences", segment_multiple=multiple)
     values = dict(
         geometry=geometry, chat=chat, seq_length=CAPACITY, image_mean=[0.5] * 3, image_std=[0.5] * 3, num_workers=0,
         segment_multiple=multiple, repeat=False,
     )  # fmt: skip
     streams = (
-        build_index_loader(index, folder, records="preferences", **values),
+        build_index_loader(index, folder, sample_kind="preferences", **values),
         load_pairs(segment_multiple=multiple, repeat=False),
     )
     seen = [{}, {}]
@@ -226,21 +226,21 @@ def test_the_index_gives_the_pairs_that_energon_gives(load_pairs, folder, assets
     for key, parts in seen[0].items():
         assert all(torch.equal(a, b) for a, b in zip(parts, seen[1][key], strict=True)), key
     assert head["totals"]["tokens"] == sum(b.num_tokens for b in build_index_loader(
-        index, folder, records="preferences", **values))  # fmt: skip
+        index, folder, sample_kind="preferences", **values))  # fmt: skip
     assert (read_index(index).lengths % multiple == 0).all()
-    with pytest.raises(UserError, match="records was 'preferences' and is 'conversations'"):
+    with pytest.raises(UserError, match="sample_kind was 'preferences' and is 'conversations'"):
         build_index_loader(index, folder, **values)
 
 
 def test_the_index_counts_refusals_and_resumes_at_another_layout(folder, assets, chat, geometry, tmp_path):
     samples = [pair(i) | (BAD["same_answers"][0] if i == 3 else {}) for i in range(12)]
     path = write_shards(samples, tmp_path / "d", 4).folder
-    head = make_index(path, assets, tmp_path / "i", seq_length=CAPACITY, records="preferences")
+    head = make_index(path, assets, tmp_path / "i", seq_length=CAPACITY, sample_kind="preferences")
     assert head["totals"]["dropped"] == {"same_answers": 1} and head["totals"]["samples"] == 11
     assert "p-00003 has equal answers" in head["examples"]["same_answers"]
     values = dict(
         geometry=geometry, chat=chat, seq_length=CAPACITY, image_mean=[0.5] * 3, image_std=[0.5] * 3, num_workers=0,
-        records="preferences",
+        sample_kind="preferences",
     )  # fmt: skip
     one = build_index_loader(tmp_path / "i", path, **values)
     take(one, 2)
@@ -298,14 +298,14 @@ def test_pairs_do_not_mix_with_samples_and_need_packs(encode, geometry, load_pai
         Collator(**values)([made, made.chosen], [[], []])
     with pytest.raises(UserError, match="1 of 1 items are pairs"):
         Collator(**values, packing=False)([made], [[]])
-    with pytest.raises(UserError, match="records are preferences and packing is off"):
+    with pytest.raises(UserError, match="sample_kind is preferences and packing is off"):
         load_pairs(packing=False)
 
 
 def test_the_commands_take_a_folder_of_pairs(folder, assets, tmp_path, capsys):
     out = tmp_path / "pairs.packs"
     words = ["data", "pack", str(folder), "--assets", str(assets), "--out", str(out), "--seq-length", str(CAPACITY)]
-    assert main([*words, "--records", "preferences", "--workers", "0"]) == 0
+    assert main([*words, "--sample-kind", "preferences", "--workers", "0"]) == 0
     assert f"{PAIRS} pairs in 3 shards: {PAIRS} packed, 0 dropped" in capsys.readouterr().out
     out.unlink()
     assert main([*words, "--workers", "0"]) != 0
