@@ -16,6 +16,9 @@ PREFERENCE_STAGE = "dpo"  # the stage.name that trains on pairs
 PREFERENCE_LOSSES = ("sigmoid", "ipo", "robust")
 REFERENCES = ("precomputed", "in_memory")
 
+# Keys that had another name: the old one -> the new one, which an error then names.
+RENAMED = {"data.max_loss_share": "data.max_dropped_fraction"}
+
 
 @dataclass
 class LearningRates:
