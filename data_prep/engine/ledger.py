@@ -89,7 +89,7 @@ class Ledger:
     def from_json(cls, content: Mapping[str, Any]) -> Ledger:
         """Of to_json."""
         steps = [StepCounts(*step[:5], Counter(step[5])) for step in content["steps"]]
-        usage, retried = Counter(content["usage"]), Counter(content.get("retried"))  # older runs have no `retried`
+        usage, retried = Counter(content["usage"]), Counter(content["retried"])
         return cls(steps, content["records"], content["samples"], usage, retried)
 
     def check(self, phase: str, records: int) -> None:
