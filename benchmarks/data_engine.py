@@ -20,11 +20,11 @@ from omegaconf import OmegaConf
 
 from benchmarks.measure import table
 from data_prep.engine.execute import run_local
-from data_prep.engine.finish import _samples, check_stage, finish
+from data_prep.engine.finish import _samples, check_phase, finish
 from data_prep.engine.folder import RunFolder
 from data_prep.engine.pulse import Pulse
 from data_prep.engine.records import plan_source
-from data_prep.engine.steps import Run, load_stages
+from data_prep.engine.steps import Run, load_phases
 from data_prep.engine.task import Task
 
 MODEL_SECONDS = 0.5
@@ -106,28 +106,28 @@ def overhead(records: int, image_kb: int) -> tuple[float, float, float]:
     """CPU ms a sample: (steps alone, with the engine, counting again and reading for the shards)."""
     with tempfile.TemporaryDirectory() as name:
         conf = settings(Path(name), records, image_kb, 0.0)
-        module, stages = load_stages(conf)
+        module, phases = load_phases(conf)
         folder = RunFolder(conf)
         begun = folder.begin(conf, "benchmark")
         start = time.process_time()
-        asyncio.run(_alone(stages[0], Sleeper(0.0)))
+        asyncio.run(_alone(phases[0], Sleeper(0.0)))
         alone = time.process_time() - start
         start = time.process_time()
-        place = folder.stage(stages[0])
-        plan_source(stages[0], place, conf)
-        asyncio.run(Task(conf, stages, 0, "benchmark", Pulse(place, 0)).run(Sleeper(0.0), 0, 1))
+        place = folder.phase(phases[0])
+        plan_source(phases[0], place, conf)
+        asyncio.run(Task(conf, phases, 0, "benchmark", Pulse(place, 0)).run(Sleeper(0.0), 0, 1))
         made = time.process_time() - start
         start = time.process_time()
-        check_stage(stages[0], place, conf.records_per_chunk)
+        check_phase(phases[0], place, conf.records_per_chunk)
         assert sum(1 for _ in _samples(conf, begun, place)) == records
         counted = time.process_time() - start
     return tuple(1000 * seconds / records for seconds in (alone, made, counted))
 
 
-async def _alone(stage, sleeper) -> None:
-    for record in stage.source():
+async def _alone(phase, sleeper) -> None:
+    for record in phase.source():
         sample = record
-        for step in stage.steps:
+        for step in phase.steps:
             result = step.call(sample, Run(0, step.name, "key", sleeper))
             sample = await result if step.is_async else result
 
@@ -136,15 +136,15 @@ def throughput(records: int, image_kb: int, workers: int) -> tuple[float, float]
     """(samples a second while tasks work, seconds of the whole run, shards written and indexed)."""
     with tempfile.TemporaryDirectory() as name:
         conf = settings(Path(name), records, image_kb, MODEL_SECONDS, workers)
-        _, stages = load_stages(conf)
+        _, phases = load_phases(conf)
         folder = RunFolder(conf)
         folder.begin(conf, "benchmark")
         start = time.perf_counter()
-        run_local(conf, stages, "benchmark", lambda text: None)
+        run_local(conf, phases, "benchmark", lambda text: None)
         whole = time.perf_counter() - start
-        live = [json.loads(path.read_text()) for path in (folder.stage(stages[0]).path / "live").glob("[0-9]*.json")]
+        live = [json.loads(path.read_text()) for path in (folder.phase(phases[0]).path / "live").glob("[0-9]*.json")]
         rate = sum(task["records"] / (task["updated"] - task["started"]) for task in live)
-        assert finish(conf, stages)["shards"]["samples"] == records
+        assert finish(conf, phases)["shards"]["samples"] == records
     return rate, whole
 
 

@@ -93,13 +93,13 @@ def run_pipeline(conf) -> int:
     from data_prep.engine.finish import begin, finished_report
     from data_prep.engine.folder import RunFolder
     from data_prep.engine.progress import report_lines
-    from data_prep.engine.steps import load_stages
+    from data_prep.engine.steps import load_phases
     from data_prep.models.reachable import check_addresses, silent_servers
     from data_prep.models.routes import unpinned_models
 
     out = Path(conf.out).absolute()
     folder, commit = RunFolder(conf), pipeline_commit()
-    _, stages = load_stages(conf)
+    _, phases = load_phases(conf)
     if conf.get("models"):
         check_addresses(conf.models)
     begun = begin(conf, commit)
@@ -112,11 +112,11 @@ def run_pipeline(conf) -> int:
         for line in silent_servers(conf.models) if conf.get("models") else ():
             _say(f"seen from this machine, each task looks again from its node: {line}" if cluster else line)
         if cluster:
-            submit_slurm(conf, stages, commit, _say)
+            submit_slurm(conf, phases, commit, _say)
             print(f"see `amalia-data {conf.name} status`")
             return 0
         try:
-            run_local(conf, stages, commit, _say)
+            run_local(conf, phases, commit, _say)
         except (UserError, ReportedError):
             folder.forget_unplanned()
             raise
@@ -131,7 +131,7 @@ def status(name: str, overrides: list[str]) -> int:
     from data_prep.config import compose_unchecked, fill
     from data_prep.engine.folder import RunFolder
     from data_prep.engine.progress import status_lines
-    from data_prep.engine.steps import load_stages
+    from data_prep.engine.steps import load_phases
 
     conf = compose_unchecked(name, overrides)
     begun = RunFolder(conf).run()
@@ -141,7 +141,7 @@ def status(name: str, overrides: list[str]) -> int:
             "another run_dir"
         )
     fill(conf, overrides, begun["settings"])
-    print("\n".join(status_lines(conf, load_stages(conf)[1])))
+    print("\n".join(status_lines(conf, load_phases(conf)[1])))
     return 0
 
 

@@ -31,7 +31,6 @@ KIND_NAMES = {
     "fotografia": "photograph",
     "desenho": "drawing, in pt-PT",
 }
-MODULES = ("tower", "connector", "decoder")
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ def run_train(arguments: argparse.Namespace) -> int:
 
     if arguments.check:
         run = compose(arguments.overrides)
-        print(check(run, default_ranks(run), [_fits_the_card]))
+        print(check(run, default_ranks(run), arguments.overrides, [_fits_the_card]))
         return 0
     if inside_a_job():
         from nemo_amalia.training.main import main as rank_main

@@ -1,4 +1,4 @@
-"""Runs the phases of a pipeline with datatrove: here, or as Slurm arrays that depend on each other."""
+"""Runs the jobs of a pipeline with datatrove: here, or as Slurm arrays that depend on each other."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 
 from data_prep.engine.descendants import ending_with_this_process
 from data_prep.engine.folder import RunFolder
-from data_prep.engine.phases import Finish, Make, Phase, Plan
+from data_prep.engine.jobs import Finish, Job, Make, Plan
 from data_prep.engine.pool import pool_watched
 from data_prep.engine.progress import Progress
-from data_prep.engine.steps import Stage
+from data_prep.engine.steps import Phase
 from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.files import read_json, write_json
 
@@ -30,39 +30,39 @@ REQUEUE = """trap 'code=$?; if [ $code -gt 128 ] && [ ${{SLURM_RESTART_COUNT:-0}
 scontrol requeue ${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}; fi; exit $code' EXIT"""
 
 
-def phases(conf: Any, stages: list[Stage], commit: str, owner: int, quiet: bool) -> list[tuple[Phase, int]]:
-    """(phase, number of tasks), in order."""
+def jobs_of(conf: Any, phases: list[Phase], commit: str, owner: int, quiet: bool) -> list[tuple[Job, int]]:
+    """(job, number of tasks), in order."""
     values = OmegaConf.to_container(conf, resolve=True)
-    found: list[tuple[Phase, int]] = []
-    for index in range(len(stages)):
+    found: list[tuple[Job, int]] = []
+    for index in range(len(phases)):
         found.append((Plan(index, values, commit, owner, quiet), 1))
         found.append((Make(index, values, commit, owner, quiet), conf.executor.tasks or conf.executor.workers))
     return [*found, (Finish(values, commit, owner, quiet), 1)]
 
 
-def run_local(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], None]) -> None:
-    """Every phase on this machine, conf.executor.workers tasks at a time. Raises what a task raised, and ValueError
+def run_local(conf: Any, phases: list[Phase], commit: str, say: Callable[[str], None]) -> None:
+    """Every job on this machine, conf.executor.workers tasks at a time. Raises what a task raised, and ValueError
     where a worker was killed.
     """
     folder = RunFolder(conf)
-    with ending_with_this_process(), Progress(conf, stages, say) as progress:
-        for phase, tasks in phases(conf, stages, commit, os.getpid(), quiet=True):
+    with ending_with_this_process(), Progress(conf, phases, say) as progress:
+        for job, tasks in jobs_of(conf, phases, commit, os.getpid(), quiet=True):
             executor = LocalPipelineExecutor(
-                [phase],
+                [job],
                 tasks=tasks,
                 workers=min(tasks, conf.executor.workers),
-                logging_dir=_logs(folder, phase, tasks),
+                logging_dir=_logs(folder, job, tasks),
                 skip_completed=False,  # our own files say what is done, whatever the number of tasks
             )
-            if isinstance(phase, Finish):
+            if isinstance(job, Finish):
                 progress.stop()
                 say("checking all counts and writing the shards")
             with pool_watched() if executor.workers > 1 else nullcontext():
                 executor.run()
 
 
-def submit_slurm(conf: Any, stages: list[Stage], commit: str, say: Callable[[str], None]) -> list[str]:
-    """Submits all phases, each depending on the one before; gives the job ids. Raises DataError where jobs of this run
+def submit_slurm(conf: Any, phases: list[Phase], commit: str, say: Callable[[str], None]) -> list[str]:
+    """Submits all jobs, each depending on the one before; gives the job ids. Raises DataError where jobs of this run
     have not ended, and where Slurm refuses one.
     """
     folder, settings = RunFolder(conf), conf.executor
@@ -71,9 +71,9 @@ def submit_slurm(conf: Any, stages: list[Stage], commit: str, say: Callable[[str
         raise DataError(f"jobs {', '.join(left)} of this run have not ended: wait for them, or `scancel` them first")
     last = None
     executors = []
-    for phase, tasks in phases(conf, stages, commit, 0, quiet=False):
+    for job, tasks in jobs_of(conf, phases, commit, 0, quiet=False):
         last = SlurmPipelineExecutor(
-            [phase],
+            [job],
             tasks=tasks,
             workers=settings.workers if tasks > 1 else -1,
             time=settings.time,
@@ -81,23 +81,23 @@ def submit_slurm(conf: Any, stages: list[Stage], commit: str, say: Callable[[str
             cpus_per_task=settings.cpus_per_task,
             mem_per_cpu_gb=settings.mem_per_cpu_gb,
             qos=settings.qos,
-            job_name=f"{conf.name}-{phase.name}",
+            job_name=f"{conf.name}-{job.name}",
             env_command=_environment(settings),
             sbatch_args=_sbatch(settings),
-            logging_dir=_logs(folder, phase, tasks),
+            logging_dir=_logs(folder, job, tasks),
             depends=last,
             skip_completed=False,
-            requeue_signals=None,  # Phase has a handler: datatrove's would put the whole array back, not the task
+            requeue_signals=None,  # Job has a handler: datatrove's would put the whole array back, not the task
         )
         executors.append(last)
     try:
         last.run()
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         raise DataError(f"Slurm did not take the job ({error}): look at executor.partition, time and sbatch") from error
-    jobs = [str(executor.job_id) for executor in executors]
-    write_json(jobs_file, {"jobs": jobs})
-    say(f"{len(jobs)} jobs submitted, each after the one before: {', '.join(jobs)}")
-    return jobs
+    ids = [str(executor.job_id) for executor in executors]
+    write_json(jobs_file, {"jobs": ids})
+    say(f"{len(ids)} jobs submitted, each after the one before: {', '.join(ids)}")
+    return ids
 
 
 def _unfinished(jobs_file: Path) -> list[str]:
@@ -122,7 +122,7 @@ def _environment(settings: Any) -> str:
 
 
 def _sbatch(settings: Any) -> dict[str, str]:
-    """signal: Slurm says it before the time limit (phases.requeue_at_signal). A requeued task's log goes on."""
+    """signal: Slurm says it before the time limit (jobs.requeue_at_signal). A requeued task's log goes on."""
     options = {"kill-on-invalid-dep": "yes", "open-mode": "append"}
     if settings.signal_seconds:
         options["signal"] = f"USR1@{settings.signal_seconds}"
@@ -131,5 +131,5 @@ def _sbatch(settings: Any) -> dict[str, str]:
     return options | OmegaConf.to_container(settings.sbatch)
 
 
-def _logs(folder: RunFolder, phase: Phase, tasks: int) -> str:
-    return str(folder.path / "datatrove" / f"{phase.name}-{tasks}-{time.strftime('%Y%m%d-%H%M%S')}")
+def _logs(folder: RunFolder, job: Job, tasks: int) -> str:
+    return str(folder.path / "datatrove" / f"{job.name}-{tasks}-{time.strftime('%Y%m%d-%H%M%S')}")

@@ -11,29 +11,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from data_prep.engine.folder import RunFolder, StageFolder, chunk_ledger, write_lines
+from data_prep.engine.folder import PhaseFolder, RunFolder, chunk_ledger, write_lines
 from data_prep.engine.journal import SealedJournal
 from data_prep.engine.ledger import Ledger, named
 from data_prep.engine.outputs import provenance_of, shard_sample
-from data_prep.engine.steps import Stage
+from data_prep.engine.steps import Phase
 from nemo_amalia.utils.errors import DataError, UserError
 from nemo_amalia.utils.files import read_json, write_json
 
 RUN_FILE = "data_prep.json"  # in the folder of shards: which run made it, and its counts
 
 
-def check_stage(stage: Stage, folder: StageFolder, records_per_chunk: int) -> Ledger:
-    """The sums of a stage, counted anew from its journals. Raises DataError where they do not add up: a chunk that is
+def check_phase(phase: Phase, folder: PhaseFolder, records_per_chunk: int) -> Ledger:
+    """The sums of a phase, counted anew from its journals. Raises DataError where they do not add up: a chunk that is
     not done, a record or sample that is not there, a step that lost one, a summary that says otherwise.
     """
     plan = folder.read_plan()
-    total = Ledger.of([step.name for step in stage.steps])
+    total = Ledger.of([step.name for step in phase.steps])
     for chunk in range(-(-plan["records"] // records_per_chunk)):
         if not folder.summary(chunk).is_file():
-            raise DataError(f"chunk {chunk} of stage {stage.name} is not done: run the same command again")
+            raise DataError(f"chunk {chunk} of phase {phase.name} is not done: run the same command again")
         first = chunk * records_per_chunk
         expected = range(first, min(first + records_per_chunk, plan["records"]))
-        ledger = Ledger.of([step.name for step in stage.steps])
+        ledger = Ledger.of([step.name for step in phase.steps])
         with contextlib.closing(SealedJournal(folder.journal(chunk))) as journal:
             for number, stored, items in journal.records(blobs=False):
                 one = Ledger.from_json(stored["ledger"])
@@ -43,18 +43,18 @@ def check_stage(stage: Stage, folder: StageFolder, records_per_chunk: int) -> Le
                         f"of records {expected.start} to {expected.stop - 1}: the file was changed; begin a new run"
                     )
                 ledger.add(one)
-        ledger.check(f"{stage.name}, chunk {chunk}", len(expected))
+        ledger.check(f"{phase.name}, chunk {chunk}", len(expected))
         if ledger.records != (said := chunk_ledger(folder, chunk)).records or ledger.samples != said.samples:
             raise DataError(
-                f"chunk {chunk} of stage {stage.name}: {said.records} records and {said.samples} samples were done, "
+                f"chunk {chunk} of phase {phase.name}: {said.records} records and {said.samples} samples were done, "
                 f"{ledger.records} and {ledger.samples} are there: files of two runs are mixed; begin a new run"
             )
         total.add(ledger)
-    total.check(stage.name, plan["records"])
+    total.check(phase.name, plan["records"])
     return total
 
 
-def finish(conf: Any, stages: list[Stage]) -> dict[str, Any]:
+def finish(conf: Any, phases: list[Phase]) -> dict[str, Any]:
     """Checks all counts and writes the shards to conf.out; gives the report. The shards are there whole or not at all,
     and a run that was finished gives its report again.
 
@@ -66,34 +66,34 @@ def finish(conf: Any, stages: list[Stage]) -> dict[str, Any]:
     if finished := finished_report(out, run["id"]):
         write_json(folder.report, finished)  # killed between the two
         return finished
-    report: dict[str, Any] = {"id": run["id"], "name": conf.name, "seed": conf.seed, "out": str(out), "stages": []}
-    ledgers = {stage.name: check_stage(stage, folder.stage(stage), conf.records_per_chunk) for stage in stages}
+    report: dict[str, Any] = {"id": run["id"], "name": conf.name, "seed": conf.seed, "out": str(out), "phases": []}
+    ledgers = {phase.name: check_phase(phase, folder.phase(phase), conf.records_per_chunk) for phase in phases}
     given = None
-    for stage in stages:
-        plan = folder.stage(stage).read_plan()
+    for phase in phases:
+        plan = folder.phase(phase).read_plan()
         barrier = plan["ledger"] and Ledger.from_json(plan["ledger"])
         if barrier:
-            barrier.check(f"{stage.name}, barrier", given)
-        given = ledgers[stage.name].samples
-        entry = {"name": stage.name, "barrier": plan["ledger"], "ledger": ledgers[stage.name].to_json()}
-        report["stages"].append(entry)
-    list_dropped(folder, stages)
+            barrier.check(f"{phase.name}, barrier", given)
+        given = ledgers[phase.name].samples
+        entry = {"name": phase.name, "barrier": plan["ledger"], "ledger": ledgers[phase.name].to_json()}
+        report["phases"].append(entry)
+    list_dropped(folder, phases)
     if not given:
-        raise nothing_came_out(folder, stages)
-    report["shards"] = _write(conf, run, _samples(conf, run, folder.stage(stages[-1])), given, out, report)
+        raise nothing_came_out(folder, phases)
+    report["shards"] = _write(conf, run, _samples(conf, run, folder.phase(phases[-1])), given, out, report)
     write_json(folder.report, report)
     return report
 
 
-def list_dropped(folder: RunFolder, stages: list[Stage]) -> None:
-    """RUN_DIR/dropped.jsonl: a line for each sample that these stages dropped."""
-    write_lines(folder.path / "dropped.jsonl", _drops(folder, stages))
+def list_dropped(folder: RunFolder, phases: list[Phase]) -> None:
+    """RUN_DIR/dropped.jsonl: a line for each sample that these phases dropped."""
+    write_lines(folder.path / "dropped.jsonl", _drops(folder, phases))
 
 
-def nothing_came_out(folder: RunFolder, stages: list[Stage]) -> DataError:
-    """The error of stages that dropped everything, with the reasons."""
-    reasons = named(Counter(drop["reason"] for drop in _drops(folder, stages)))
-    records = folder.stage(stages[0]).read_plan()["records"]
+def nothing_came_out(folder: RunFolder, phases: list[Phase]) -> DataError:
+    """The error of phases that dropped everything, with the reasons."""
+    reasons = named(Counter(drop["reason"] for drop in _drops(folder, phases)))
+    records = folder.phase(phases[0]).read_plan()["records"]
     return DataError(f"no sample came out of {records:,} records ({reasons}): see {folder.path / 'dropped.jsonl'}")
 
 
@@ -154,7 +154,7 @@ def _write(
     return shards
 
 
-def _samples(conf: Any, run: dict[str, Any], folder: StageFolder) -> Iterator[dict[str, Any]]:
+def _samples(conf: Any, run: dict[str, Any], folder: PhaseFolder) -> Iterator[dict[str, Any]]:
     for chunk in folder.sealed():
         with contextlib.closing(SealedJournal(folder.journal(chunk))) as journal:
             for _, stored, items in journal.records():
@@ -164,9 +164,9 @@ def _samples(conf: Any, run: dict[str, Any], folder: StageFolder) -> Iterator[di
                     yield shard_sample(sample, provenance, conf.name)
 
 
-def _drops(folder: RunFolder, stages: list[Stage]) -> Iterator[dict[str, Any]]:
-    for stage in stages:
-        place = folder.stage(stage)
+def _drops(folder: RunFolder, phases: list[Phase]) -> Iterator[dict[str, Any]]:
+    for phase in phases:
+        place = folder.phase(phase)
         if place.dropped.is_file():
             with open(place.dropped) as lines:
                 yield from map(json.loads, lines)

@@ -1,4 +1,4 @@
-"""One record's way through the steps of a stage."""
+"""One record's way through the steps of a phase."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from data_prep.engine.ledger import Ledger
 from data_prep.engine.model_access import PERMANENT, Meter, Models, NoModels, model_errors
 from data_prep.engine.outputs import check_output
-from data_prep.engine.steps import Drop, Run, Sample, Stage, Step
+from data_prep.engine.steps import Drop, Phase, Run, Sample, Step
 from nemo_amalia.utils.errors import ReportedError, UserError
 
 KEPT = ("key", "source", "licence")  # what a sample inherits from the one it was made of
@@ -61,13 +61,13 @@ class Done:
 
 
 class Flow:
-    """The steps of one stage, with what they share.
+    """The steps of one phase, with what they share.
 
-    concurrency: calls of async steps at once. last: the stage's samples are those of the data set and must look so.
+    concurrency: calls of async steps at once. last: the phase's samples are those of the data set and must look so.
     """
 
-    def __init__(self, stage: Stage, seed: int, models: Models | None, concurrency: int, last: bool) -> None:
-        self._stage, self._seed, self._models, self._last = stage, seed, models, last
+    def __init__(self, phase: Phase, seed: int, models: Models | None, concurrency: int, last: bool) -> None:
+        self._phase, self._seed, self._models, self._last = phase, seed, models, last
         self._slots = asyncio.Semaphore(concurrency)
         self._model_errors = model_errors()
 
@@ -75,7 +75,7 @@ class Flow:
         """All steps. Raises StepError where one breaks, RecordFailedError where a model gave up; with `give_up` such
         a sample is dropped as model_REASON instead.
         """
-        done = Done(Ledger.of([step.name for step in self._stage.steps]))
+        done = Done(Ledger.of([step.name for step in self._phase.steps]))
         done.ledger.records = 1
         done.items = await self._from(0, record, done, give_up)
         done.ledger.samples = len(done.items)
@@ -86,7 +86,7 @@ class Flow:
 
     async def _from(self, position: int, item: Item, done: Done, give_up: bool) -> list[Item]:
         """The samples that one sample before the step at `position` becomes, in order."""
-        for number in range(position, len(self._stage.steps)):
+        for number in range(position, len(self._phase.steps)):
             outputs = await self._apply(number, item, done, give_up)
             if len(outputs) != 1:
                 rest = (self._from(number + 1, output, done, give_up) for output in outputs)
@@ -99,7 +99,7 @@ class Flow:
         return [item]
 
     async def _apply(self, number: int, item: Item, done: Done, give_up: bool) -> list[Item]:
-        step, counts = self._stage.steps[number], done.ledger.steps[number]
+        step, counts = self._phase.steps[number], done.ledger.steps[number]
         counts.into += 1
         key = item.sample["key"]
         models, prompts = set(item.models), set(item.prompts)

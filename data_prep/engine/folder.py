@@ -1,7 +1,7 @@
 """The folder of a run: what lies where, and whether it may go on with these settings.
 
 run_dir/run.json                settings, id and commit of the run that began it
-run_dir/STAGE/plan.json         how many records; of a stage after a barrier records.jsonl, too: which samples
+run_dir/STAGE/plan.json         how many records; of a phase after a barrier records.jsonl, too: which samples
 run_dir/STAGE/000012.sqlite     journal of a chunk of records; 000012.json beside it once the chunk is done
 run_dir/STAGE/live/00003.json   what task 3 does now
 run_dir/errors/                 tracebacks; run_dir/datatrove/: logs and completions of the tasks
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.engine.ledger import Ledger
-from data_prep.engine.steps import Stage
+from data_prep.engine.steps import Phase
 from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.files import read_json, write_json
 
@@ -29,8 +29,8 @@ FREE_OF_MODELS = re.compile(r"models\.(servers\.|roles\.\w+\.(server|reasks|pric
 
 
 @dataclass(frozen=True)
-class StageFolder:
-    """A stage's files."""
+class PhaseFolder:
+    """A phase's files."""
 
     path: Path
 
@@ -48,23 +48,23 @@ class StageFolder:
 
     @property
     def plan(self) -> Path:
-        """The stage's number of records."""
+        """The phase's number of records."""
         return self.path / "plan.json"
 
     @property
     def references(self) -> Path:
-        """Of a stage after a barrier: a line a record, [[chunk, number, place], ...] of the samples it is made of."""
+        """Of a phase after a barrier: a line a record, [[chunk, number, place], ...] of the samples it is made of."""
         return self.path / "records.jsonl"
 
     @property
     def dropped(self) -> Path:
-        """Of a stage after a barrier: what the barrier dropped, a line each."""
+        """Of a phase after a barrier: what the barrier dropped, a line each."""
         return self.path / "dropped.jsonl"
 
     def read_plan(self) -> dict[str, Any]:
-        """{"records", "digests", "ledger"}. Raises DataError where the stage was not planned."""
+        """{"records", "digests", "ledger"}. Raises DataError where the phase was not planned."""
         if not self.plan.is_file():
-            raise DataError(f"{self.plan} is missing: the stage was not planned; run the command again")
+            raise DataError(f"{self.plan} is missing: the phase was not planned; run the command again")
         return read_json(self.plan)
 
     def sealed(self) -> dict[int, Path]:
@@ -78,9 +78,9 @@ class RunFolder:
     def __init__(self, conf: Any) -> None:
         self.path, self._name = Path(conf.run_dir).absolute(), conf.name
 
-    def stage(self, stage: Stage) -> StageFolder:
-        """Where a stage's files are."""
-        return StageFolder(self.path / stage.name)
+    def phase(self, phase: Phase) -> PhaseFolder:
+        """Where a phase's files are."""
+        return PhaseFolder(self.path / phase.name)
 
     @property
     def report(self) -> Path:
@@ -89,13 +89,13 @@ class RunFolder:
 
     def run(self) -> dict[str, Any]:
         """run.json. Raises DataError where no run has begun here."""
-        try:
-            return read_json(self.path / "run.json")
-        except FileNotFoundError:
+        file = self.path / "run.json"
+        if not file.is_file():
             raise DataError(
                 f"no run has begun in {self.path}: begin one with `amalia-data {self._name} run`, or say where it is "
                 "with run_dir=..."
-            ) from None
+            )
+        return read_json(file)
 
     def begin(self, conf: Any, commit: str) -> dict[str, Any]:
         """Writes run.json, or compares it where it is there. Raises DataError on other settings than the run's."""
@@ -131,7 +131,7 @@ class RunFolder:
             (self.path / "run.json").unlink(missing_ok=True)
 
 
-def chunk_ledger(folder: StageFolder, chunk: int) -> Ledger:
+def chunk_ledger(folder: PhaseFolder, chunk: int) -> Ledger:
     """What a finished chunk came to."""
     return Ledger.from_json(read_json(folder.summary(chunk))["ledger"])
 

@@ -51,7 +51,7 @@ class StepCounts:
 
 @dataclass
 class Ledger:
-    """What some records of a stage came to: steps in their order, how many records and samples, model usage, and calls
+    """What some records of a phase came to: steps in their order, how many records and samples, model usage, and calls
     that failed and were sent again, by cause.
     """
 
@@ -89,14 +89,14 @@ class Ledger:
     def from_json(cls, content: Mapping[str, Any]) -> Ledger:
         """Of to_json."""
         steps = [StepCounts(*step[:5], Counter(step[5])) for step in content["steps"]]
-        usage, retried = Counter(content["usage"]), Counter(content.get("retried"))  # older runs have no `retried`
+        usage, retried = Counter(content["usage"]), Counter(content["retried"])
         return cls(steps, content["records"], content["samples"], usage, retried)
 
-    def check(self, stage: str, records: int) -> None:
-        """Raises DataError, naming stage, step and numbers, unless `records` records became `samples` samples and
+    def check(self, phase: str, records: int) -> None:
+        """Raises DataError, naming phase, step and numbers, unless `records` records became `samples` samples and
         every one in between is counted.
         """
-        where = f"counts of stage {stage} do not add up"
+        where = f"counts of phase {phase} do not add up"
         if self.records != records:
             raise DataError(f"{where}: it has {records:,} records and {self.records:,} are done; run the command again")
         given, giver = self.records, "records"

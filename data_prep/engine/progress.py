@@ -12,15 +12,15 @@ from data_prep.engine.commit import short
 from data_prep.engine.folder import RunFolder
 from data_prep.engine.ledger import Ledger, named
 from data_prep.engine.run_state import SILENT_SECONDS, Reader
-from data_prep.engine.steps import Stage
+from data_prep.engine.steps import Phase
 from nemo_amalia.utils.files import read_json
 
 
 class Progress:
-    """Shows a local run: a bar for each stage on a terminal, a line every conf.progress_seconds elsewhere."""
+    """Shows a local run: a bar for each phase on a terminal, a line every conf.progress_seconds elsewhere."""
 
-    def __init__(self, conf: Any, stages: list[Stage], say: Callable[[str], None]) -> None:
-        self._reader, self._say, self._stop = Reader(conf, stages), say, threading.Event()
+    def __init__(self, conf: Any, phases: list[Phase], say: Callable[[str], None]) -> None:
+        self._reader, self._say, self._stop = Reader(conf, phases), say, threading.Event()
         self._terminal = sys.stderr.isatty()
         self._seconds = 1.0 if self._terminal else conf.progress_seconds
         self._thread = threading.Thread(target=self._show, daemon=True)
@@ -56,12 +56,12 @@ class Progress:
             self._said = line
 
 
-def status_lines(conf: Any, stages: list[Stage]) -> list[str]:
+def status_lines(conf: Any, phases: list[Phase]) -> list[str]:
     """What `amalia-data NAME status` prints. Raises DataError where no run has begun."""
     folder = RunFolder(conf)
     run = folder.run()
     lines = [f"{conf.name}: {folder.path}, begun at commit {short(run['commit'])}, seed {run['seed']}"]
-    for state in Reader(conf, stages).states():
+    for state in Reader(conf, phases).states():
         if state.barrier:
             lines.append(f"  {state.barrier.steps[0].name}: {state.barrier.steps[0]}")
         lines.append(str(state))
@@ -78,12 +78,12 @@ def status_lines(conf: Any, stages: list[Stage]) -> list[str]:
 
 
 def report_lines(report: dict[str, Any]) -> list[str]:
-    """What a run prints at its end: every step of every stage, and the shards."""
+    """What a run prints at its end: every step of every phase, and the shards."""
     lines = []
-    for stage in report["stages"]:
-        ledger = Ledger.from_json(stage["ledger"])
-        steps = Ledger.from_json(stage["barrier"]).steps if stage["barrier"] else []
-        lines.append(f"{stage['name']}: {ledger.records:,} records, {ledger.samples:,} samples")
+    for phase in report["phases"]:
+        ledger = Ledger.from_json(phase["ledger"])
+        steps = Ledger.from_json(phase["barrier"]).steps if phase["barrier"] else []
+        lines.append(f"{phase['name']}: {ledger.records:,} records, {ledger.samples:,} samples")
         lines += [f"  {step.name:24} {step}" for step in [*steps, *ledger.steps]]
         if (used := ledger.usage)["calls"] or used["cached"]:
             tokens = f"{used['tokens_in']:,} tokens in, {used['tokens_out']:,} out"

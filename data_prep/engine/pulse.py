@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_prep.engine.folder import StageFolder
+from data_prep.engine.folder import PhaseFolder
 from data_prep.engine.ledger import Ledger
 from nemo_amalia.utils.files import write_json
 
@@ -26,7 +26,7 @@ class Pulse:
     for its chunk.
     """
 
-    folder: StageFolder
+    folder: PhaseFolder
     task: int
     owner: int = 0
     records: int = 0

@@ -1,4 +1,4 @@
-"""The records of a stage: of its source, or of the samples that a barrier sent on. And how they are planned."""
+"""The records of a phase: of its source, or of the samples that a barrier sent on. And how they are planned."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from functools import lru_cache, partial
 from typing import Any
 
 from data_prep.engine.flow import Item, broken
-from data_prep.engine.folder import StageFolder, write_lines
+from data_prep.engine.folder import PhaseFolder, write_lines
 from data_prep.engine.journal import SealedJournal
 from data_prep.engine.ledger import Ledger
-from data_prep.engine.steps import Run, Sample, Stage, name_of
+from data_prep.engine.steps import Phase, Run, Sample, name_of
 from nemo_amalia.utils.errors import DataError, UserError
 from nemo_amalia.utils.files import write_json
 
-OPEN_JOURNALS = 64  # of the stage before: a barrier may send samples on in any order
-Reference = Sequence[int]  # (chunk, number, place): which sample of the stage before
+OPEN_JOURNALS = 64  # of the phase before: a barrier may send samples on in any order
+Reference = Sequence[int]  # (chunk, number, place): which sample of the phase before
 
 
 class Digest:
@@ -43,32 +43,32 @@ def _fingerprint(value: bytes) -> str:
     return hashlib.blake2b(value, digest_size=8).hexdigest()
 
 
-def source_records(stage: Stage, limit: int, name: str) -> Iterator[Item]:
+def source_records(phase: Phase, limit: int, name: str) -> Iterator[Item]:
     """The source's records, with a key each. Raises DataError on one without source or licence."""
-    for number, record in enumerate(itertools.islice(_read(stage), limit or None)):
+    for number, record in enumerate(itertools.islice(_read(phase), limit or None)):
         for field in ("source", "licence"):
             if not isinstance(record.get(field), str) or not record[field]:
                 raise DataError(
-                    f"record {number} of {name_of(stage.source)} has no {field}: each record says where it is from and "
+                    f"record {number} of {name_of(phase.source)} has no {field}: each record says where it is from and "
                     "under which licence, as in source='folder/text.txt' licence='CC0-1.0'"
                 )
         yield Item({"key": f"{name}-{number:09d}"} | record)
 
 
-def _read(stage: Stage) -> Iterator[Sample]:
+def _read(phase: Phase) -> Iterator[Sample]:
     number = 0
     try:
-        for record in stage.source():
+        for record in phase.source():
             yield record
             number += 1
     except UserError:  # says what to do already
         raise
     except Exception as error:
-        raise broken(f"source {name_of(stage.source)} after {number} records", error) from error
+        raise broken(f"source {name_of(phase.source)} after {number} records", error) from error
 
 
-def barrier_records(folder: StageFolder, before: StageFolder) -> Iterator[Callable[[], Item]]:
-    """What the barrier before this stage sent on, to be read when called."""
+def barrier_records(folder: PhaseFolder, before: PhaseFolder) -> Iterator[Callable[[], Item]]:
+    """What the barrier before this phase sent on, to be read when called."""
 
     @lru_cache(OPEN_JOURNALS)
     def journal(chunk: int) -> SealedJournal:
@@ -91,11 +91,11 @@ def _together(items: list[Item]) -> Item:
     return Item({"key": samples[0]["key"], **joined, "samples": samples}, models, prompts)
 
 
-def plan_source(stage: Stage, folder: StageFolder, conf: Any) -> None:
+def plan_source(phase: Phase, folder: PhaseFolder, conf: Any) -> None:
     """Reads the source once: how many records, and a digest of each chunk. Raises DataError on an empty one."""
     digests: list[str] = []
     number = 0
-    records = source_records(stage, conf.limit, conf.name)
+    records = source_records(phase, conf.limit, conf.name)
     while chunk := list(itertools.islice(records, conf.records_per_chunk)):
         digest = Digest()
         for item in chunk:
@@ -103,12 +103,12 @@ def plan_source(stage: Stage, folder: StageFolder, conf: Any) -> None:
         digests.append(str(digest))
         number += len(chunk)
     if not number:
-        raise DataError(f"{name_of(stage.source)} gave no records: look at the settings of the source")
+        raise DataError(f"{name_of(phase.source)} gave no records: look at the settings of the source")
     write_json(folder.plan, {"records": number, "digests": digests, "ledger": None})
 
 
-def plan_barrier(stage: Stage, folder: StageFolder, before: StageFolder, seed: int) -> None:
-    """Lets the barrier choose among the samples of the stage before. Raises DataError where it names none of them, or
+def plan_barrier(phase: Phase, folder: PhaseFolder, before: PhaseFolder, seed: int) -> None:
+    """Lets the barrier choose among the samples of the phase before. Raises DataError where it names none of them, or
     a position that is not there.
     """
     references: list[Reference] = []
@@ -119,10 +119,10 @@ def plan_barrier(stage: Stage, folder: StageFolder, before: StageFolder, seed: i
             for number, _, items in journal.records(blobs=False):
                 for place, item in enumerate(items):
                     references.append((chunk, number, place))
-                    samples.append(_seen(item["sample"], stage.barrier.fields))
+                    samples.append(_seen(item["sample"], phase.barrier.fields))
                     keys.append(item["sample"]["key"])
-    name = name_of(stage.barrier.choose)
-    chosen = [one if isinstance(one, int) else list(one) for one in _choice(stage, samples, seed)]
+    name = name_of(phase.barrier.choose)
+    chosen = [one if isinstance(one, int) else list(one) for one in _choice(phase, samples, seed)]
     groups = [[one] if isinstance(one, int) else one for one in chosen]
     used = list(itertools.chain.from_iterable(groups))
     if not used or not all(groups) or min(used) < 0 or max(used) >= len(samples):
@@ -133,14 +133,14 @@ def plan_barrier(stage: Stage, folder: StageFolder, before: StageFolder, seed: i
     counts.into, counts.out = len(samples), len(groups)
     counts.added, counts.merged = len(used) - len(set(used)), len(used) - len(groups)
     if len(set(used)) < len(samples):
-        counts.dropped[stage.barrier.reason] = len(samples) - len(set(used))
+        counts.dropped[phase.barrier.reason] = len(samples) - len(set(used))
     ledger.records, ledger.samples = len(samples), len(groups)
     lines = (
         {"of": [references[i] for i in group], "together": not isinstance(one, int)}
         for one, group in zip(chosen, groups, strict=True)
     )
     unused = sorted(set(range(len(samples))) - set(used))
-    drops = ({"key": keys[i], "step": name, "reason": stage.barrier.reason, "note": ""} for i in unused)
+    drops = ({"key": keys[i], "step": name, "reason": phase.barrier.reason, "note": ""} for i in unused)
     folder.path.mkdir(parents=True, exist_ok=True)
     write_lines(folder.references, lines)
     write_lines(folder.dropped, drops)
@@ -151,9 +151,9 @@ def _seen(sample: Sample, fields: tuple[str, ...]) -> Sample:
     return {name: sample.get(name) for name in fields} if fields else sample
 
 
-def _choice(stage: Stage, samples: Sequence[Sample], seed: int) -> list[int | Sequence[int]]:
-    name = name_of(stage.barrier.choose)
+def _choice(phase: Phase, samples: Sequence[Sample], seed: int) -> list[int | Sequence[int]]:
+    name = name_of(phase.barrier.choose)
     try:
-        return list(stage.barrier.choose(samples, Run(seed, name, "all")))
+        return list(phase.barrier.choose(samples, Run(seed, name, "all")))
     except Exception as error:
         raise broken(f"barrier {name}", error) from error

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_prep.engine.folder import RunFolder, StageFolder, chunk_ledger
+from data_prep.engine.folder import PhaseFolder, RunFolder, chunk_ledger
 from data_prep.engine.ledger import Ledger, named
 from data_prep.engine.pulse import alive
-from data_prep.engine.steps import Stage
+from data_prep.engine.steps import Phase
 from nemo_amalia.utils.files import read_json
 from nemo_amalia.utils.text import duration
 
@@ -19,8 +19,8 @@ BAR = 20  # characters
 
 
 @dataclass
-class StageState:
-    """A stage now. records: None before it is planned. barrier: its own. rate: records a second of running tasks,
+class PhaseState:
+    """A phase now. records: None before it is planned. barrier: its own. rate: records a second of running tasks,
     without the time that pauses took. pauses: seconds that servers asked its tasks to wait, by server. notes: what
     tasks that have not ended well said as they began, and the hosts of those that did.
     """
@@ -68,21 +68,21 @@ class StageState:
 class Reader:
     """Reads a run's files again and again; what is sealed is read once."""
 
-    def __init__(self, conf: Any, stages: list[Stage]) -> None:
-        self._folder, self._stages = RunFolder(conf), stages
-        self._sealed: dict[str, dict[int, Ledger]] = {stage.name: {} for stage in stages}
+    def __init__(self, conf: Any, phases: list[Phase]) -> None:
+        self._folder, self._phases = RunFolder(conf), phases
+        self._sealed: dict[str, dict[int, Ledger]] = {phase.name: {} for phase in phases}
 
-    def states(self) -> list[StageState]:
-        """Of all stages."""
-        return [self._state(stage, self._folder.stage(stage)) for stage in self._stages]
+    def states(self) -> list[PhaseState]:
+        """Of all phases."""
+        return [self._state(phase, self._folder.phase(phase)) for phase in self._phases]
 
-    def _state(self, stage: Stage, folder: StageFolder) -> StageState:
-        total = Ledger.of([step.name for step in stage.steps])
+    def _state(self, phase: Phase, folder: PhaseFolder) -> PhaseState:
+        total = Ledger.of([step.name for step in phase.steps])
         plan = read_json(folder.plan) if folder.plan.is_file() else None
-        state = StageState(stage.name, plan and plan["records"], total)
+        state = PhaseState(phase.name, plan and plan["records"], total)
         if plan and plan["ledger"]:
             state.barrier = Ledger.from_json(plan["ledger"])
-        sealed = self._sealed[stage.name]
+        sealed = self._sealed[phase.name]
         live = [read_json(path) for path in (folder.path / "live").glob("[0-9]*.json")]
         for chunk in folder.sealed().keys() - sealed.keys():
             sealed[chunk] = chunk_ledger(folder, chunk)
@@ -104,7 +104,7 @@ class Reader:
         return state
 
     @staticmethod
-    def _count(state: StageState, task: dict[str, Any]) -> None:
+    def _count(state: PhaseState, task: dict[str, Any]) -> None:
         if task["state"] != "done":
             for note in task.get("notes", ()):
                 state.notes.setdefault(note, []).append(task["host"])

@@ -77,7 +77,7 @@ class Step:
 
 
 @dataclass
-class Stage:
+class Phase:
     """What lies between two barriers, or a barrier and an end: its records come from `source` or from `barrier`."""
 
     name: str
@@ -93,25 +93,25 @@ def name_of(part: Any) -> str:
     return getattr(part, "name", None) or getattr(part, "__name__", None) or type(part).__name__.lower()
 
 
-def stages_of(parts: Sequence[Any]) -> list[Stage]:
-    """A pipeline's list -> its stages. The same step twice gets a number, as in translate_2.
+def phases_of(parts: Sequence[Any]) -> list[Phase]:
+    """A pipeline's list -> its phases. The same step twice gets a number, as in translate_2.
 
     Raises DataError on a list that does not begin with a source, and on what is neither step nor barrier.
     """
     if not parts or isinstance(parts[0], Barrier) or not callable(parts[0]):
         raise DataError("a pipeline is a list that begins with its source, a function that yields records")
-    stages = [Stage(f"1-{name_of(parts[0])}", source=parts[0])]
+    phases = [Phase(f"1-{name_of(parts[0])}", source=parts[0])]
     seen: dict[str, int] = {}
     for part in parts[1:]:
         if isinstance(part, Barrier):
-            stages.append(Stage(f"{len(stages) + 1}-{name_of(part.choose)}", barrier=part))
+            phases.append(Phase(f"{len(phases) + 1}-{name_of(part.choose)}", barrier=part))
             continue
         if not callable(part):
             raise DataError(f"{part!r} in a pipeline is no step: expected a function (sample, run), or a Barrier")
         name = name_of(part)
         seen[name] = seen.get(name, 0) + 1
-        stages[-1].steps.append(Step(name if seen[name] == 1 else f"{name}_{seen[name]}", part, _is_async(part)))
-    return stages
+        phases[-1].steps.append(Step(name if seen[name] == 1 else f"{name}_{seen[name]}", part, _is_async(part)))
+    return phases
 
 
 def _is_async(part: Any) -> bool:
@@ -120,8 +120,8 @@ def _is_async(part: Any) -> bool:
     return inspect.iscoroutinefunction(part) or inspect.iscoroutinefunction(getattr(part, "__call__", None))  # noqa: B004
 
 
-def load_stages(conf: Any) -> tuple[Any, list[Stage]]:
-    """Return (module, stages) of the pipeline that conf.pipeline names, data_prep.pipelines.NAME.pipeline by default.
+def load_phases(conf: Any) -> tuple[Any, list[Phase]]:
+    """Return (module, phases) of the pipeline that conf.pipeline names, data_prep.pipelines.NAME.pipeline by default.
 
     Raises:
         ValueError: where there is no such module, or it needs a package that is not installed.
@@ -135,4 +135,4 @@ def load_stages(conf: Any) -> tuple[Any, list[Stage]]:
                 f"pipeline {name} needs {error.name}: install the extra, `pip install -e .[data-prep]`"
             ) from error
         raise DataError(f"there is no module {name}: a pipeline is a file with pipeline(conf)") from error
-    return module, stages_of(module.pipeline(conf))
+    return module, phases_of(module.pipeline(conf))

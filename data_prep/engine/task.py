@@ -1,4 +1,4 @@
-"""A task of a stage: every so many-th chunk of its records, each record once."""
+"""A task of a phase: every so many-th chunk of its records, each record once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from data_prep.engine.model_access import Models, Retries
 from data_prep.engine.pulse import PULSE_SECONDS, Pulse
 from data_prep.engine.records import Digest, barrier_records, source_records
 from data_prep.engine.several import Several
-from data_prep.engine.steps import Stage
+from data_prep.engine.steps import Phase
 from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.files import write_json
 
@@ -36,15 +36,15 @@ class Chunk:
 
 
 class Task:
-    """Does its chunks of a stage. seed, concurrency, records_per_chunk, max_model_errors: of `conf`."""
+    """Does its chunks of a phase. seed, concurrency, records_per_chunk, max_model_errors: of `conf`."""
 
-    def __init__(self, conf: Any, stages: list[Stage], index: int, commit: str, pulse: Pulse) -> None:
-        self._conf, self._stages, self._index, self._commit, self._pulse = conf, stages, index, commit, pulse
-        self._stage = stages[index]
+    def __init__(self, conf: Any, phases: list[Phase], index: int, commit: str, pulse: Pulse) -> None:
+        self._conf, self._phases, self._index, self._commit, self._pulse = conf, phases, index, commit, pulse
+        self._phase = phases[index]
         run = RunFolder(conf)
-        self._folder = run.stage(self._stage)
-        self._before = run.stage(stages[index - 1]) if index else None
-        self._waits = any(step.is_async for step in self._stage.steps)  # others have nothing to wait for
+        self._folder = run.phase(self._phase)
+        self._before = run.phase(phases[index - 1]) if index else None
+        self._waits = any(step.is_async for step in self._phase.steps)  # others have nothing to wait for
         self._retries = Retries(None)
         self._slots = asyncio.Semaphore(conf.concurrency if self._waits else 1)
 
@@ -52,8 +52,8 @@ class Task:
         """Chunks rank, rank + tasks, ... Raises as Flow.run does, and ValueError on records that are not those of the
         plan, on a journal in use or that cannot be written, and on too many records that a model gave up on.
         """
-        last = self._index == len(self._stages) - 1
-        flow = Flow(self._stage, self._conf.seed, models, self._conf.concurrency, last)
+        last = self._index == len(self._phases) - 1
+        flow = Flow(self._phase, self._conf.seed, models, self._conf.concurrency, last)
         self._retries = Retries(models)
         self._pulse.retried = self._retries.under_way
         self._pulse.pauses = getattr(models, "pauses", dict)
@@ -75,7 +75,7 @@ class Task:
         """(number, records, digest) of this task's chunks that are not done. The source is read once, to its end."""
         plan, size = self._folder.read_plan(), self._conf.records_per_chunk
         if self._before is None:
-            records = enumerate(source_records(self._stage, self._conf.limit, self._conf.name))
+            records = enumerate(source_records(self._phase, self._conf.limit, self._conf.name))
         else:
             records = enumerate(barrier_records(self._folder, self._before))
         for chunk in range(-(-plan["records"] // size)):
@@ -92,7 +92,7 @@ class Task:
         if digest is not None:
             _check_digest(number, records, digest)
         with Journal(self._folder.journal(number)) as journal:
-            chunk = Chunk(number, records, journal, Ledger.of([step.name for step in self._stage.steps]))
+            chunk = Chunk(number, records, journal, Ledger.of([step.name for step in self._phase.steps]))
             self._pulse.open[number] = chunk.ledger
             await self._work(flow, chunk, handed_out)
             journal.seal()
@@ -135,7 +135,7 @@ class Task:
         try:
             chunk.journal.add(number, content, [item.to_json() for item in done.items])
         except TypeError as error:
-            last = self._stage.steps[-1].name if self._stage.steps else "the source"
+            last = self._phase.steps[-1].name if self._phase.steps else "the source"
             keys = ", ".join(item.sample["key"] for item in done.items)
             remedy = "samples hold plain JSON values and bytes"
             raise DataError(f"sample {keys} after {last}: {error}; {remedy}") from error

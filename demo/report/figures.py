@@ -9,7 +9,8 @@ from io import StringIO
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from demo.run_folder import MODULES, STAGES, RunInputs
+from demo.run_folder import STAGES, RunInputs
+from nemo_amalia.config.schema import MODULES
 
 if TYPE_CHECKING:
     from markupsafe import Markup

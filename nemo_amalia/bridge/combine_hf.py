@@ -53,7 +53,7 @@ def open_parts(vision: Path, llm: Path) -> Parts:
     return Parts(vision_config, text_config, tower, decoder, prefixes[0])
 
 
-def compose(
+def combine(
     vision: Path,
     llm: Path,
     out: Path,

@@ -43,10 +43,10 @@ def import_checkpoint(
         if hf is not None:
             _write(Path(hf), partial, chosen)
         else:
-            from nemo_amalia.bridge.combine_hf import compose
+            from nemo_amalia.bridge.combine_hf import combine
 
-            with tempfile.TemporaryDirectory(prefix=".composed-", dir=partial.parent) as folder:
-                compose(vision, llm, Path(folder), max_tiles=max_tiles, connector_seed=connector_seed, dtype=chosen)
+            with tempfile.TemporaryDirectory(prefix=".combined-", dir=partial.parent) as folder:
+                combine(vision, llm, Path(folder), max_tiles=max_tiles, connector_seed=connector_seed, dtype=chosen)
                 _write(Path(folder), partial, chosen)
     return Path(out)
 

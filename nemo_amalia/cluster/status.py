@@ -155,7 +155,7 @@ def _faults(folder: Path) -> dict[str, int]:
     for file in sorted((folder / "quarantine").glob("*.jsonl")):
         for line in file.read_text().splitlines():
             record = json.loads(line)
-            reasons[record.get("reason", "not listed")] += record.get("lost", 1)
+            reasons[record.get("reason", "not listed")] += record.get("unlisted", 1)
     return dict(reasons)
 
 

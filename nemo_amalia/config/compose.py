@@ -2,10 +2,11 @@
 
 import dataclasses
 import difflib
+import shlex
 from pathlib import Path
 from typing import Any
 
-from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.config.schema import RENAMED, RunConfig
 from nemo_amalia.utils.errors import ConfigError
 from nemo_amalia.utils.text import first_line
 
@@ -31,6 +32,12 @@ def refuse_unknown(key: str) -> None:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"known at the top: {', '.join(k for k in known if '.' not in k)}"
     raise ConfigError(f"unknown config key {key!r}: {hint}")
+
+
+def _refuse_renamed(key: str, assigned: str) -> None:
+    if key in RENAMED:
+        new = RENAMED[key]
+        raise ConfigError(f"{key} is called {new}: write {shlex.quote(new + assigned)}")
 
 
 # Folders of conf/ that are no part of a run: what comes of them is data.path.
@@ -60,6 +67,7 @@ def check_overrides(overrides: list[str]) -> None:
                 hint = f" (did you mean {near[0]}?)" if near else ""
                 raise ConfigError(f"{key}={value}: conf/{key} has {', '.join(choices)}{hint}")
         elif not key.startswith("hydra"):
+            _refuse_renamed(key, equals + value)
             refuse_unknown(key)
     given = {word.lstrip("+").partition("=")[0] for word in overrides if not word.endswith(("=null", "=None"))}
     if {"stage.train_steps", "stage.epochs"} <= given:

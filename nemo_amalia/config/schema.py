@@ -11,11 +11,14 @@ SCHEDULES = ("constant", "cosine")
 PACKING_ALGORITHMS = ("best_fit_decreasing", "balanced")  # of data/packing/algorithms.py
 SAMPLE_KINDS = ("conversations", "preferences")  # what a stage's data may hold (data/encoding/encoders.py)
 RECOMPUTE = ("none", "selective", "full")
-MODULES = ("tower", "connector", "decoder")
+MODULES = ("tower", "connector", "decoder")  # what a stage may train, a learning rate each
 PREFERENCE_STAGE = "dpo"  # the stage.name that trains on pairs
 PREFERENCE_LOSSES = ("sigmoid", "ipo", "robust")
 REFERENCES = ("precomputed", "in_memory")
 PACK_LENGTH = 16384  # tokens of a pack in the paper's stage 2, for commands that have no stage
+
+# Keys that had another name: the old one -> the new one, which an error then names.
+RENAMED = {"data.max_loss_share": "data.max_dropped_fraction"}
 
 
 @dataclass
@@ -93,7 +96,7 @@ class DataConfig:
     max_samples_per_sequence: int = 100  # samples read in one run from a shard
     on_bad_sample: str = "fail"  # fail | drop; a bad image is always dropped, with its sample
     max_image_pixels: int = 100_000_000  # width x height; a larger image counts as a bad one, before it is decoded
-    max_loss_share: float = 0.001  # of a source's samples, and of 1,000 where it gave fewer; more dropped ends the run
+    max_dropped_fraction: float = 0.001  # of a source's samples, or of 1,000 where it gave fewer; more ends the run
     worker_timeout: float = 600.0  # seconds without a batch after which a worker counts as hanging
     quarantine: str | None = None  # samples to leave out: a .jsonl, or a run's quarantine/
     start_anew_at: int | None = None  # resuming at this step, begin the data again instead of at its saved position

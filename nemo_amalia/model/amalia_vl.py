@@ -39,7 +39,7 @@ class StageSettings(Protocol):
     sequence_parallel: bool
     share_embeddings_and_output_weights: bool
     tower_data_parallel: bool
-    vision_recompute: bool
+    tower_recompute: bool
 
     def image_geometry(self) -> ImageGeometry:
         """Tile size, patch size and grids."""
@@ -68,7 +68,7 @@ class AmaliaVLModel(MegatronModule):
         self.model_type = ModelType.encoder_or_decoder
         if pre_process:
             self.geometry = config.image_geometry()
-            self.vision_tower = VisionTower(config.vision, config, groups, config.vision_recompute)
+            self.vision_tower = VisionTower(config.vision, config, groups, config.tower_recompute)
             self.connector = build_connector(
                 config.connector,
                 vision_hidden=config.vision.hidden_size,

@@ -17,12 +17,8 @@ from megatron.core.optimizer.optimizer_config import ParamKey, ParamWithNamePred
 from megatron.core.optimizer_param_scheduler import ParamGroupOverride
 from torch import nn
 
+from nemo_amalia.config.schema import MODULES
 from nemo_amalia.utils.errors import ConfigError
-
-MODULES = ("tower", "connector", "decoder")
-
-# The paper, table 2: alignment trains the connector, the later stages everything.
-STAGE_MODULES: dict[str, tuple[str, ...]] = {"alignment": ("connector",), "sft": MODULES, "dpo": MODULES}
 
 _MODULE_OF = {
     "vision_tower": "tower",

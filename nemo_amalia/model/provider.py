@@ -20,11 +20,11 @@ from megatron.core.pipeline_parallel.utils import (
 )
 from megatron.core.transformer import ModuleSpec
 
-from nemo_amalia.config.schema import ModelConfig, StageConfig
+from nemo_amalia.config.schema import MODULES, ModelConfig, ParallelConfig, StageConfig
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 from nemo_amalia.model.amalia_vl import AmaliaVLModel
 from nemo_amalia.model.connectors import ConnectorConfig, output_side
-from nemo_amalia.model.freeze import MODULES, apply_freeze, check_modules
+from nemo_amalia.model.freeze import apply_freeze, check_modules
 from nemo_amalia.model.layer_specs import decoder_layer_spec
 from nemo_amalia.model.rotary import PackRotaryEmbedding
 from nemo_amalia.model.vision import VisionConfig, check_vision
@@ -44,7 +44,7 @@ class AmaliaVLModelProvider(GPTModelProvider):
     vision, connector: shapes of tower and connector. image_token_id: the placeholder in the text.
     image_grid_pinpoints: allowed canvases in pixels as [height, width]. tiling: the batches bring a grid beside the
     thumbnail (stage 1 of the paper: False). tower_data_parallel: share the tiles out over the TP ranks; False encodes
-    all of them on each. vision_recompute: keep no activations of the tower's layers.
+    all of them on each. tower_recompute: keep no activations of the tower's layers.
     trainable: which of tower, connector, decoder learn; the rest is frozen.
     """
 
@@ -57,7 +57,7 @@ class AmaliaVLModelProvider(GPTModelProvider):
     image_grid_pinpoints: list[list[int]] = field(default_factory=_default_pinpoints)
     tiling: bool = StageConfig.tiling
     tower_data_parallel: bool = ModelConfig.tower_data_parallel
-    vision_recompute: bool = False
+    tower_recompute: bool = ParallelConfig.tower_recompute
     trainable: list[str] = field(default_factory=lambda: list(MODULES))
 
     def finalize(self) -> None:

@@ -74,7 +74,7 @@ def check_vision(vision: VisionConfig) -> None:
         raise ConfigError(f"image_size is {vision.image_size} and patch_size is {vision.patch_size}: no patch fits")
 
 
-def tower_config(vision: VisionConfig, decoder: TransformerConfig, recompute: bool) -> TransformerConfig:
+def tower_config(vision: VisionConfig, decoder: TransformerConfig, tower_recompute: bool) -> TransformerConfig:
     """The TransformerConfig of the tower: its own shape, the decoder's precision, one rank wide."""
     recomputing = {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
     return TransformerConfig(
@@ -96,7 +96,7 @@ def tower_config(vision: VisionConfig, decoder: TransformerConfig, recompute: bo
         # Megatron's fused bias-GELU is only right for one of the activations; the unfused one is as transformers'.
         bias_activation_fusion=False,
         **{name: getattr(decoder, name) for name in _INHERITED},
-        **(recomputing if recompute else {}),
+        **(recomputing if tower_recompute else {}),
     )
 
 
@@ -114,10 +114,14 @@ class VisionTower(MegatronModule):
     """pixel_values [T, C, image_size, image_size] -> features [T, P, v]. The same parameters on every TP rank."""
 
     def __init__(
-        self, vision: VisionConfig, decoder: TransformerConfig, groups: ProcessGroupCollection, recompute: bool
+        self,
+        vision: VisionConfig,
+        decoder: TransformerConfig,
+        groups: ProcessGroupCollection,
+        tower_recompute: bool,
     ):
         check_vision(vision)
-        config = tower_config(vision, decoder, recompute)
+        config = tower_config(vision, decoder, tower_recompute)
         super().__init__(config=config)
         self.tp_group = groups.tp
         width, dtype = vision.hidden_size, config.params_dtype

@@ -21,19 +21,22 @@ from nemo_amalia.utils.errors import STOPPED
 from nemo_amalia.utils.process import end_with_parent
 
 
-def train_rank(run, console, backend) -> None:
+def train_rank(run, console, backend, overrides) -> None:
     """The work of a rank of `amalia train`."""
     if console.rank == 0:
         if CONSOLE_VARIABLE not in os.environ:  # nobody has looked yet: plain torchrun, or srun by hand
-            check_inputs(run)
+            check_inputs(run, overrides)
         claim(run.run_dir, patience=restart_patience(), say=console.say)
     from nemo_amalia.training.run import train
 
-    train(run, console, backend)
+    train(run, console, backend, overrides)
 
 
-def run_rank(values, work=train_rank, settle=None) -> None:
-    """One rank from Hydra's values to the end of its work. settle(run, world) sets what follows from the ranks."""
+def run_rank(values, work=train_rank, settle=None, overrides=()) -> None:
+    """One rank from Hydra's values to the end of its work.
+
+    settle(run, world) sets what follows from the ranks. overrides: the words that Hydra composed the values from.
+    """
     run = to_run_config(values)
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     console = Console(run.run_dir, rank)
@@ -42,7 +45,7 @@ def run_rank(values, work=train_rank, settle=None) -> None:
         if settle is not None:
             settle(run, world)
         validate(run, world)
-        work(run, console, prepare())
+        work(run, console, prepare(), overrides)
     except BaseException as error:
         code = code_of(error)
         try:
@@ -63,14 +66,16 @@ def main(work=train_rank, settle=None) -> None:
     stop_on_usr1()
     keep_stdout()
     slurm_environment()
-    check_overrides([word for word in sys.argv[1:] if not word.startswith("-")])
+    overrides = [word for word in sys.argv[1:] if not word.startswith("-")]
+    check_overrides(overrides)
     if CONSOLE_VARIABLE not in os.environ and int(os.environ.get("RANK", 0)) == 0:  # else the launcher has said it
         announce_loading()
     prepare()
     from nemo.core.config import hydra_runner
 
     register_schema()
-    hydra_runner(config_path=str(CONF), config_name="config")(partial(run_rank, work=work, settle=settle))()
+    rank = partial(run_rank, work=work, settle=settle, overrides=overrides)
+    hydra_runner(config_path=str(CONF), config_name="config")(rank)()
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ from nemo_amalia.training.launch.reference import settle_batch
 from nemo_amalia.training.main import main
 
 
-def reference_rank(run, console, backend) -> None:
+def reference_rank(run, console, backend, overrides) -> None:
     """The work of one rank. Megatron is imported here, after the platform is ready."""
     from nemo_amalia.training.reference.run import make_reference
 
-    make_reference(run, console, backend)
+    make_reference(run, console, backend, overrides)
 
 
 if __name__ == "__main__":

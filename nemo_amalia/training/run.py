@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from megatron.bridge.training.callbacks import Callback
@@ -24,8 +25,7 @@ from nemo_amalia.training.job.console import Console
 from nemo_amalia.training.preflight.position import check_position, resumed_step
 from nemo_amalia.training.preflight.schedule import check_schedule
 from nemo_amalia.training.preflight.steps import settle_steps
-from nemo_amalia.training.reference.command import reference_command
-from nemo_amalia.training.reference.file import FileReference, reference_path
+from nemo_amalia.training.reference.file import FileReference, reference_command, reference_path
 from nemo_amalia.training.reference.fingerprint import fingerprint
 from nemo_amalia.training.reference.in_memory import ModelReference
 from nemo_amalia.training.setup.container import build_container
@@ -38,12 +38,14 @@ from nemo_amalia.utils.files import atomic_folder
 LAST_WORDS = 2.0  # seconds
 
 
-def train(run: RunConfig, console: Console, backend: str) -> None:
+def train(run: RunConfig, console: Console, backend: str, overrides: Sequence[str] = ()) -> None:
     """Train one stage to its end, resuming from run_dir/checkpoints where there is something.
+
+    overrides: the words that the run was started with, for an error to name the command that goes with them.
 
     Raises ConfigError for what a user can mend (the layout, a sample, a checkpoint), before or while training.
     """
-    container, step, callbacks = prepare_run(run, console, backend)
+    container, step, callbacks = prepare_run(run, console, backend, overrides)
     try:
         finetune(container, step, callbacks=callbacks)
     except SystemExit as stop:  # Bridge leaves so after a signal, with its checkpoint saved
@@ -63,8 +65,10 @@ def train(run: RunConfig, console: Console, backend: str) -> None:
         raise WorkerLostError(lost) from error
 
 
-def prepare_run(run: RunConfig, console: Console, backend: str) -> tuple[ConfigContainer, SFTStep, list[Callback]]:
-    """Everything that Bridge's loop takes, from the run schema."""
+def prepare_run(
+    run: RunConfig, console: Console, backend: str, overrides: Sequence[str] = ()
+) -> tuple[ConfigContainer, SFTStep, list[Callback]]:
+    """Everything that Bridge's loop takes, from the run schema. overrides: as train's."""
     length = settle_steps(run)
     if length and not console.rank:
         console.say(length)
@@ -75,12 +79,19 @@ def prepare_run(run: RunConfig, console: Console, backend: str) -> tuple[ConfigC
     assets = keep_assets(run, console.rank)
     container = build_container(run, model, assets, backend)
     counts = StepCounts()
-    step = build_step(run, container, assets, counts, console.rank)
+    step = build_step(run, container, assets, counts, console.rank, overrides)
     callbacks = [Progress(console, run, counts), DataFaults(console, run, step), PruneDataState(run)]
     return container, step, callbacks
 
 
-def build_step(run: RunConfig, container: ConfigContainer, assets: Path, counts: StepCounts, rank: int) -> SFTStep:
+def build_step(
+    run: RunConfig,
+    container: ConfigContainer,
+    assets: Path,
+    counts: StepCounts,
+    rank: int,
+    overrides: Sequence[str] = (),
+) -> SFTStep:
     """The forward step of this stage. Raises ConfigError, on rank 0, for a reference that is not this run's."""
     if run.stage.name != PREFERENCE_STAGE:
         return SFTStep(counts)
@@ -93,7 +104,7 @@ def build_step(run: RunConfig, container: ConfigContainer, assets: Path, counts:
         reference = ModelReference(container.model, run.model.checkpoint)
     else:  # one rank compares: it reads a little of every tensor of the checkpoint
         wanted = None if rank else fingerprint(run, chat, container.model.image_geometry())
-        reference = FileReference(reference_path(run), reference_command(run), wanted)
+        reference = FileReference(reference_path(run), reference_command(run, overrides), wanted)
     end_of_turn = chat.tokenizer.convert_tokens_to_ids(chat.end_of_turn)
     return DPOStep(counts, run.stage.preference, reference, end_of_turn)
 

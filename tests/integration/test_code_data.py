@@ -57,12 +57,12 @@ def made(name: str, folder: Path, *overrides: str) -> tuple[dict, dict[str, dict
 
 
 def dropped(report: dict) -> collections.Counter:
-    """Drops by reason in all stages; and that counts reconcile at each step."""
+    """Drops by reason in all phases; and that counts reconcile at each step."""
     counts: collections.Counter = collections.Counter()
-    for stage in report["stages"]:
-        for part in filter(None, (stage["barrier"], stage["ledger"])):
+    for phase in report["phases"]:
+        for part in filter(None, (phase["barrier"], phase["ledger"])):
             ledger = Ledger.from_json(part)
-            ledger.check(stage["name"], ledger.records)
+            ledger.check(phase["name"], ledger.records)
             counts += ledger.dropped()
     return counts
 

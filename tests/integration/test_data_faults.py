@@ -57,9 +57,9 @@ def train_here(folder, name, **data):
 
 
 def two_ranks(folder):
-    """To the end in spite of the losses; with their list; and with the default limit, which ends it."""
+    """To the end in spite of the drops; with their list; and with the default limit, which ends it."""
     return [
-        train_here(folder, "whole", max_loss_share=1.0),
+        train_here(folder, "whole", max_dropped_fraction=1.0),
         train_here(folder, "listed", quarantine=f"{folder}/whole/quarantine"),
         train_here(folder, "limited"),
     ]
@@ -77,7 +77,7 @@ def one_rank(folder):
     from nemo_amalia.data.encoding.encoders import ConversationEncoder
 
     found = [train_here(folder, "whole", stop_after=STEPS)]
-    found.append(train_here(folder, "whole", stop_after=STEPS, start_anew_at=STOP, max_loss_share=1.0))
+    found.append(train_here(folder, "whole", stop_after=STEPS, start_anew_at=STOP, max_dropped_fraction=1.0))
     cook = ConversationEncoder.cook
 
     def killed_once(record):
@@ -86,7 +86,7 @@ def one_rank(folder):
         return cook(record)
 
     ConversationEncoder.cook = staticmethod(killed_once)
-    found.append(train_here(folder, "killed", max_loss_share=1.0))
+    found.append(train_here(folder, "killed", max_dropped_fraction=1.0))
     return found
 
 
@@ -106,7 +106,7 @@ def data_lines(lines, replica):
     return [line for line in lines if line.startswith(f"[data] replica {replica} ruidos: ")]
 
 
-def test_losses_are_said_by_source_and_listed(runs, folder):
+def test_drops_are_said_by_source_and_listed(runs, folder):
     listed = set()
     for replica, ((error, text, lines), *_) in enumerate(runs):
         assert error is None, text
@@ -125,10 +125,10 @@ def test_the_list_is_replayed(runs):
         assert line.endswith(" quarantined)") and " image" not in line
 
 
-def test_too_many_losses_end_every_rank_with_one_line(runs):
+def test_too_many_drops_end_every_rank_with_one_line(runs):
     (error, text, _), (other_error, other_text, _) = (run[2] for run in runs)
-    assert (error, text) == (other_error, other_text) and error == "DataLossError"
-    assert text.startswith("source ruidos lost ") and "data.max_loss_share allows 0.10%" in text
+    assert (error, text) == (other_error, other_text) and error == "TooManyDroppedError"
+    assert text.startswith("source ruidos dropped ") and "data.max_dropped_fraction allows 0.10%" in text
     assert "worst shards: shard-00000" in text and "\n" not in text
 
 

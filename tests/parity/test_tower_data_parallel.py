@@ -8,7 +8,7 @@ and norm. A gradient counted twice, or a part left out, is off by tens of percen
 import pytest
 from launcher import launch
 
-LAYOUT = ("tp", "pp", "cp", "sp", "tower_data_parallel", "vision_recompute")
+LAYOUT = ("tp", "pp", "cp", "sp", "tower_data_parallel", "tower_recompute")
 ALL = ["tower", "connector", "decoder"]
 # layout changes, and what the batch is like
 CASES = {
@@ -27,7 +27,7 @@ CASES = {
     "tower frozen": dict(tp=2, sp=True, trainable=["connector", "decoder"]),
     "a micro-batch without images": dict(tp=2, sp=True, empty=True),
     "fewer tiles than ranks, no tiling": dict(tp=2, tiling=False, sizes=((100, 100),)),
-    "tower recomputed": dict(tp=2, vision_recompute=True),
+    "tower recomputed": dict(tp=2, tower_recompute=True),
     "q-former": dict(tp=2, sp=True, connector="qformer"),
     "pixel shuffle": dict(tp=2, connector="pixel_shuffle_mlp"),
 }

@@ -96,7 +96,7 @@ def counted(run_dir: str | Path) -> tuple[Ledger, str]:
     from data_prep.config import compose_unchecked, fill
     from data_prep.engine.folder import RunFolder
     from data_prep.engine.run_state import Reader
-    from data_prep.engine.steps import load_stages
+    from data_prep.engine.steps import load_phases
 
     if not (Path(run_dir) / "run.json").is_file():
         raise DataError(
@@ -110,7 +110,7 @@ def counted(run_dir: str | Path) -> tuple[Ledger, str]:
     if begun["name"] != conf.name:
         raise DataError(f"the run in {run_dir} is of {begun['name']}: this report is of `amalia-data translate run`")
     fill(conf, [f"run_dir={run_dir}"], begun["settings"])
-    (state,) = Reader(conf, load_stages(conf)[1]).states()
+    (state,) = Reader(conf, load_phases(conf)[1]).states()
     if folder.report.is_file():
         return state.ledger, ""
     planned = "its samples are not counted yet" if state.records is None else f"of {state.records:,} samples"

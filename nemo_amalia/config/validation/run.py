@@ -15,6 +15,7 @@ from nemo_amalia.config.validation.layout import validate_layout
 from nemo_amalia.config.validation.precision import validate_precision
 from nemo_amalia.config.validation.preference import validate_preference
 from nemo_amalia.utils.errors import ConfigError
+from nemo_amalia.utils.files import quoted
 
 __all__ = ["model_ranks", "pack_command", "segment_multiple", "validate"]
 
@@ -64,9 +65,10 @@ def _data(run: RunConfig) -> None:
             f"stage {run.stage.name} has stage.packing=false: a pair is two segments of one pack; set "
             "stage.packing=true"
         )
-    if not 0 <= data.max_loss_share <= 1:
+    if not 0 <= data.max_dropped_fraction <= 1:
         raise ConfigError(
-            f"data.max_loss_share is {data.max_loss_share}: expected a share of 0 to 1, as 0.001 for one in a thousand"
+            f"data.max_dropped_fraction is {data.max_dropped_fraction}: expected a fraction from 0 to 1, such as 0.001 "
+            "for one in a thousand"
         )
     if data.max_image_pixels < 1:
         raise ConfigError(
@@ -109,13 +111,14 @@ def _length(run: RunConfig) -> None:
 
 def pack_command(run: RunConfig, out: str) -> str:
     """The command that makes this run's index."""
-    words = f"amalia data pack {run.data.path} --assets {run.model.checkpoint}/hf --out {out}"
+    words = f"amalia data pack {quoted(run.data.path)} --assets {quoted(f'{run.model.checkpoint}/hf')}"
+    words += f" --out {quoted(out)}"
     words += f" --seq-length {run.stage.seq_length}"
     words += f" --segment-multiple {segment_multiple(run)}" if run.parallel.context > 1 else ""
     if run.data.max_image_pixels != DataConfig.max_image_pixels:
         words += f" --max-image-pixels {run.data.max_image_pixels}"
     if run.stage.sample_kind == "preferences":
-        words += " --records preferences"
+        words += " --sample-kind preferences"
     return words + ("" if run.stage.tiling else " --no-tiling")
 
 

@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 
 from nemo_amalia.data.faults.shared_memory import NamedCounts, read_text, shared, write_text
 
-QUARANTINED = "quarantined"  # named in data.quarantine: left out on purpose, and no loss
+QUARANTINED = "quarantined"  # named in data.quarantine: left out on purpose, and not held against the limit
 REASONS = (
     "record",  # the shard's record is not a conversation, or a pair where pairs are trained
     "messages",

@@ -1,4 +1,4 @@
-"""What was lost, in words, and when it is too much: pure functions of FaultBoard's counts."""
+"""How many samples were dropped, in words, and when that ends a run: pure functions of FaultBoard's counts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from nemo_amalia.data.faults.board import OTHER_SHARDS, QUARANTINED, REASONS
 
-FEW = 1000  # samples: a source that has given fewer may lose what this many may, one at the default share of 0.1 %
+FEW = 1000  # samples: a source that has given fewer may drop what this many may, one at the default fraction of 0.1 %
 SHOWN_SHARDS = 5
 
 Counts = Mapping[str, Mapping[str, int]]
@@ -29,8 +29,8 @@ def dropped(counts: Mapping[str, int]) -> int:
     return sum(counts[name] for name in REASONS)
 
 
-def lost(counts: Mapping[str, int]) -> int:
-    """Dropped samples without those that the quarantine names: they are left out on purpose and no loss."""
+def unplanned_drops(counts: Mapping[str, int]) -> int:
+    """Dropped samples without those that the quarantine names, which are left out on purpose."""
     return dropped(counts) - counts[QUARANTINED]
 
 
@@ -53,25 +53,25 @@ def summary(counts: Mapping[str, int]) -> str:
     return f"{dropped(counts):,} of {counts['samples_in']:,} dropped ({said})"
 
 
-def over_limit(sources: Counts, shards: Mapping[tuple[str, str], int], share: float) -> str | None:
-    """The line that ends a run, of the source that lost most of what it may; None while none lost too much.
+def over_limit(sources: Counts, shards: Mapping[tuple[str, str], int], fraction: float) -> str | None:
+    """The line that ends a run, on the source that dropped the largest fraction; None while none dropped too many.
 
-    share: of the samples a source gave. The judgement is of max(samples, FEW): one bad sample of the first ten is no
-    reason to stop, twenty are.
+    fraction: of the samples a source gave that may be dropped. The judgement is of max(samples, FEW): one bad sample of
+    the first ten is no reason to stop, twenty are.
     """
     excess = {}
     for source, counts in sources.items():
         samples = counts["samples_in"] - counts[QUARANTINED]
-        if lost(counts) > share * max(samples, FEW):
-            excess[source] = lost(counts) / max(samples, 1)
+        if unplanned_drops(counts) > fraction * max(samples, FEW):
+            excess[source] = unplanned_drops(counts) / max(samples, 1)
     if not excess:
         return None
     source = max(excess, key=excess.get)
-    others = f" ({len(excess) - 1} more sources did, too)" if len(excess) > 1 else ""
+    others = f" ({len(excess) - 1} more sources did too)" if len(excess) > 1 else ""
     return (
-        f"source {names(sources)[source]} lost {excess[source]:.2%} of its samples, data.max_loss_share allows "
-        f"{share:.2%}{others}: {summary(sources[source])}; worst shards: {_worst(source, shards)}. Look at "
-        "run_dir/quarantine, mend the shards, leave the samples out with data.quarantine=, or raise the share"
+        f"source {names(sources)[source]} dropped {excess[source]:.2%} of its samples and data.max_dropped_fraction "
+        f"allows {fraction:.2%}{others}: {summary(sources[source])}; worst shards: {_worst(source, shards)}. Look at "
+        "run_dir/quarantine, then fix the shards, leave the samples out with data.quarantine=, or raise the fraction"
     )
 
 

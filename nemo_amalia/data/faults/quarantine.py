@@ -1,8 +1,8 @@
 """The list of samples to leave out: written beside a run, one JSON line a dropped sample, and read by the next.
 
 A line is {"folder", "index", "shard", "key", "reason", "message"}. A sample is known again by the random id of its data
-set's index, wherever the folder lies by then, or by the folder, whatever its index. {"lost": n} counts n samples that
-were dropped too fast to be listed.
+set's index, wherever the folder lies by then, or by the folder, whatever its index. {"unlisted": n} counts n samples
+that were dropped too fast to be listed.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def write_faults(out: IO[str], faults: Iterable[Fault], missing: int = 0) -> Non
         }
         out.write(json.dumps(line, ensure_ascii=False) + "\n")
     if missing:
-        out.write(json.dumps({"lost": missing}) + "\n")
+        out.write(json.dumps({"unlisted": missing}) + "\n")
 
 
 class Quarantine:
@@ -59,7 +59,7 @@ class Quarantine:
             for number, text in enumerate(file.read_text().splitlines(), start=1):
                 try:
                     line = json.loads(text)
-                    if "lost" in line:
+                    if "unlisted" in line:
                         continue
                     places, sample = [line["index"], line["folder"]], (line["shard"], line["key"])
                 except (ValueError, KeyError, TypeError) as error:

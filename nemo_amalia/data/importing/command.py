@@ -74,7 +74,7 @@ def import_sources(
         raise DataError(f"--max-bad {max_bad} is a share of the records: expected 0 to 1")
     files = source_files(FORMATS[settings.format], paths)
     names = [[file.name, 0 if file.is_dir() else file.stat().st_size] for file in files]
-    stored = {"version": 1, **asdict(settings), "prompts": list(settings.prompts), "files": names}
+    stored = {**asdict(settings), "prompts": list(settings.prompts), "files": names}
     folder = ImportFolder(out, stored, int(settings.shard_megabytes * 1_000_000))
     try:
         if folder.finished:

@@ -31,8 +31,9 @@ from nemo_amalia.data.shards.manifest import MANIFEST, manifest
 from nemo_amalia.data.shards.totals import Totals, scan
 from nemo_amalia.data.shards.write import add_parts, prepare_folder, sample_parts
 from nemo_amalia.utils.errors import DataError
-from nemo_amalia.utils.files import partials, read_json, write_json
+from nemo_amalia.utils.files import partials, quoted, read_json, write_json
 
+VERSION = 2  # of what lies in the folder; one of another number is refused
 DROPPED, SEEN = "dropped.jsonl", ".seen.sqlite"
 PARTIAL = ".partial"
 
@@ -106,9 +107,14 @@ class ImportFolder:
         if not file.is_file():
             if set(self.folder.iterdir()) - set(partials(self.folder)):
                 raise DataError(f"{self.folder} holds something else than an import: choose another --out")
-            write_json(file, settings, indent=1, sync=True)
+            write_json(file, {"version": VERSION} | settings, indent=1, sync=True)
             return
         begun = read_json(file)
+        if (version := begun.pop("version", None)) != VERSION:
+            raise DataError(
+                f"{quoted(file)} has format {version}, expected {VERSION}: remove {quoted(self.folder)} and run this "
+                "command again, or choose another --out"
+            )
         for name in sorted(begun.keys() | settings.keys()):
             was, now = begun.get(name), settings.get(name)
             if was != now:

@@ -20,7 +20,7 @@ from nemo_amalia.data.encoding.hf_folder import ModelFormat
 from nemo_amalia.data.faults.board import FaultBoard
 from nemo_amalia.data.faults.quarantine import Quarantine
 from nemo_amalia.data.loading.assembly import pack_parts
-from nemo_amalia.data.loading.position import differences, resolve
+from nemo_amalia.data.loading.position import check_version, differences, resolve
 from nemo_amalia.data.loading.task_encoder import AmaliaTaskEncoder
 from nemo_amalia.data.loading.workers import (
     PatientQueue,
@@ -35,7 +35,7 @@ from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.utils.devices import has_gpu
 from nemo_amalia.utils.errors import ConfigError, DataError
 
-STATE_VERSION = 1
+STATE_VERSION = "energon 2"  # kind and number; another one is refused
 
 
 def build_loader(
@@ -86,9 +86,9 @@ def build_loader(
     # Energon pins always; without a GPU torch only warns, and under the CPU platform it would try.
     energon.pin_memory = has_gpu()
     grid = f"{form.geometry.tile}/{form.geometry.patch}/{form.geometry.pinpoints}"
-    layout = settings.position_keys | {"dp_rank": dp_rank, "dp_size": dp_size, "geometry": grid, "data": identity}
-    layout["quarantine"] = quarantine.fingerprint if quarantine else None
-    return PackLoader(energon, task_encoder, faults, layout, data.worker_timeout)
+    depends_on = settings.position_keys | {"dp_rank": dp_rank, "dp_size": dp_size, "geometry": grid, "data": identity}
+    depends_on["quarantine"] = quarantine.fingerprint if quarantine else None
+    return PackLoader(energon, task_encoder, faults, depends_on, data.worker_timeout)
 
 
 def check_rank(dp_rank: int, dp_size: int) -> None:
@@ -105,11 +105,11 @@ class PackLoader:
         energon: Any,
         task_encoder: AmaliaTaskEncoder,
         faults: FaultBoard,
-        layout: dict[str, Any],
+        depends_on: dict[str, Any],
         worker_timeout: float,
     ) -> None:
         self.faults = faults
-        self.layout = layout
+        self.depends_on = depends_on
         self.worker_timeout = worker_timeout
         self._energon = energon
         self.task_encoder = task_encoder
@@ -166,21 +166,20 @@ class PackLoader:
         """
         return {
             "version": STATE_VERSION,
-            "layout": dict(self.layout),
+            "depends_on": dict(self.depends_on),
             "energon": self._energon.save_state_rank(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continues where `state` was taken. Before the first batch only.
 
-        Raises DataError when the state comes from another layout: Energon's position is that of each worker
+        Raises DataError when the state was saved with other settings: Energon's position is that of each worker
         of each rank and cannot be redistributed.
         """
         if self._iterator is not None:
             raise DataError("this loader has already given batches: build a new one and restore it first")
-        if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-            raise DataError(f"this is no data state of version {STATE_VERSION}: {str(state)[:80]!r}")
-        differing = differences(state["layout"], self.layout)
+        check_version(state, STATE_VERSION)
+        differing = differences(state["depends_on"], self.depends_on)
         if differing:
             raise DataError(
                 f"the data position cannot be restored: {'; '.join(differing)}. Resume with the saved values, or begin "

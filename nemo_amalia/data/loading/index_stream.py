@@ -25,6 +25,7 @@ from nemo_amalia.data.loading.assembly import pack_parts
 from nemo_amalia.data.loading.collator import Collator
 from nemo_amalia.data.loading.energon_stream import check_rank
 from nemo_amalia.data.loading.index_reader import SampleReader
+from nemo_amalia.data.loading.position import check_version
 from nemo_amalia.data.loading.workers import awaited, in_one_line, lost_worker, ready_to_fork
 from nemo_amalia.data.packing.index import PackIndex, epoch_order, read_index, refuse_other, settings_of, shard_places
 from nemo_amalia.data.samples import Pack, PackedBatch, TokenizedSample
@@ -34,7 +35,7 @@ from nemo_amalia.utils.devices import has_gpu
 from nemo_amalia.utils.errors import ConfigError, DataError
 from nemo_amalia.utils.files import atomic_file
 
-STATE_VERSION = "pack index 1"
+STATE_VERSION = "pack index 1"  # kind and number; another one is refused
 ENDLESS = 1 << 62  # positions
 POSITION = "train_dataloader_dprank{:03d}.pt"  # Bridge's name (training/checkpointing.py)
 
@@ -138,11 +139,7 @@ class IndexLoader:
         """
         if self._iterator is not None:
             raise DataError("this loader has already given batches: build a new one and restore it first")
-        if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-            raise DataError(
-                "the data position was not saved by a stream with an index of packs: resume without data.pack_index, "
-                "or begin the data again with data.start_anew_at=STEP of that checkpoint; samples are then seen again"
-            )
+        check_version(state, STATE_VERSION)
         own = self.state()
         changed = [name for name in ("index", "seed") if state[name] != own[name]]
         if changed:

@@ -1,4 +1,4 @@
-"""What a saved position depends on: which data, and how it was cut. A position of another layout means nothing."""
+"""What a saved dataloader state depends on: which data, and how it was cut. Of anything else it means nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,33 @@ from typing import Any
 from nemo_amalia.data.faults.quarantine import index_of
 from nemo_amalia.data.shards.check import check_folder
 from nemo_amalia.data.shards.metadataset import write_blend
+from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.files import read_yaml
+
+# kind of stream in the version of its state -> how a run resumes that had it
+OTHER_STREAM = {"energon": "resume without data.pack_index, or ", "pack index": "resume with data.pack_index, or "}
+
+
+def check_version(state: Any, own: str) -> None:
+    """Refuse the saved state of another kind of stream, or of another version of the program.
+
+    Args:
+        state: what a stream saved.
+        own: the version that this stream writes: its kind, a space, and a number.
+
+    Raises:
+        DataError: its version is another one; the message names both.
+    """
+    saved = state.get("version") if isinstance(state, dict) else None
+    if saved == own:
+        return
+    kind = str(saved).rpartition(" ")[0]
+    resume = "" if own.startswith(kind) else OTHER_STREAM.get(kind, "")
+    raise DataError(
+        f"the dataloader state of this checkpoint (run_dir/data_state) has format {saved!r}, expected {own!r}: "
+        f"{resume}begin the data again with data.start_anew_at=STEP of that checkpoint and accept that samples are "
+        "seen again"
+    )
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -25,7 +51,7 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def resolve(path: str | Path | Sequence[tuple[str | Path, float]]) -> tuple[str, Any]:
-    """What Energon is to read, and what identifies that data in a saved position.
+    """What Energon is to read, and what identifies that data in a saved dataloader state.
 
     Raises DataError on data that is not there or not prepared.
     """
@@ -57,6 +83,6 @@ def _folders(content: Any, file: Path) -> list[Path]:
 
 
 def _shown(value: Any) -> str:
-    """A value of the layout in an error: the text of a metadataset is long, and its end may be what differs."""
+    """A value in an error: the text of a metadataset is long, and its end may be what differs."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:40]}... ({hashlib.sha256(text.encode()).hexdigest()[:8]})"

@@ -32,7 +32,7 @@ def add_command(subparsers: argparse._SubParsersAction) -> None:
     pack.add_argument("--assets", type=Path, required=True, help="a LLaVA-NeXT folder, or a checkpoint's hf folder")
     pack.add_argument("--out", type=Path, required=True, help="the index to write; must not be there yet")
     pack.add_argument(
-        "--records", choices=SAMPLE_KINDS, default=SAMPLE_KINDS[0], help="preferences: pairs, of stage dpo"
+        "--sample-kind", choices=SAMPLE_KINDS, default=SAMPLE_KINDS[0], help="preferences: pairs, of stage dpo"
     )
     pack.add_argument("--seq-length", type=int, default=PACK_LENGTH, help="tokens of a pack (stage.seq_length)")
     pack.add_argument("--segment-multiple", type=int, default=1, help="2 x parallel.context where that is over 1")
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_max_pixels(arguments.max_image_pixels, "--max-image-pixels")
     settings = StreamSettings(
         data=DataConfig(path=str(arguments.source), max_image_pixels=arguments.max_image_pixels),
-        sample_kind=arguments.records,
+        sample_kind=arguments.sample_kind,
         seq_length=arguments.seq_length,
         micro_batch_size=1,
         tiling=arguments.tiling,

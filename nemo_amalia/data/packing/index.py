@@ -28,9 +28,9 @@ from nemo_amalia.data.images.geometry import ImageGeometry
 from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.data.shards.metadataset import RepeatedFolder, read_sources
 from nemo_amalia.utils.errors import DataError
-from nemo_amalia.utils.files import atomic_file
+from nemo_amalia.utils.files import atomic_file, quoted
 
-FORMAT = "amalia pack index 1"
+FORMAT = "amalia pack index 2"
 HEAD = "head.json"
 ARRAYS = ("counts", "shards", "offsets", "sizes", "lengths")
 
@@ -151,21 +151,33 @@ def write_index(path: str | Path, head: Mapping[str, Any], arrays: Mapping[str, 
     return head
 
 
-def read_head(path: str | Path) -> dict[str, Any]:
-    """What an index says of itself. Raises DataError for a file that is missing, torn, or no such index."""
+def read_head(path: str | Path, command: str | None = None) -> dict[str, Any]:
+    """Read what an index says of itself.
+
+    Args:
+        path: the index.
+        command: what makes it anew, where the caller knows more than its path.
+
+    Raises:
+        DataError: the file is missing, corrupt, or no such index, or its format has another number.
+    """
+    command = command or f"amalia data pack SOURCE --assets HF --out {quoted(path)}"
     try:
         with zipfile.ZipFile(path) as file:
             head = json.loads(file.read(HEAD))
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise DataError(f"{path} is no index of packs ({error}): make one with `amalia data pack`") from error
+        raise DataError(f"{quoted(path)} is not a pack index ({error}): make one with `{command}`") from error
     if head.get("format") != FORMAT:
-        raise DataError(f"{path} is {head.get('format')!r}, expected {FORMAT!r}: make it again with `amalia data pack`")
+        raise DataError(
+            f"{quoted(path)} has format {head.get('format')!r}, expected {FORMAT!r}: remove it and make a new one with "
+            f"`{command}`"
+        )
     return head
 
 
-def read_index(path: str | Path) -> PackIndex:
-    """The whole index, in memory: 15 bytes a sample. Raises DataError as read_head does."""
-    head = read_head(path)
+def read_index(path: str | Path, command: str | None = None) -> PackIndex:
+    """The whole index, in memory: 15 bytes a sample. Takes and raises what read_head does."""
+    head = read_head(path, command)
     try:
         with zipfile.ZipFile(path) as file:
             arrays = {
@@ -173,7 +185,7 @@ def read_index(path: str | Path) -> PackIndex:
                 for name in ARRAYS
             }
     except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        raise DataError(f"{path} is torn ({error}): make it again with `amalia data pack`") from error
+        raise DataError(f"{quoted(path)} is corrupt or truncated ({error}): remove it and make it again") from error
     starts = np.concatenate([[0], np.cumsum(arrays.pop("counts"), dtype=np.int64)])
     return PackIndex(head, starts, **arrays)
 

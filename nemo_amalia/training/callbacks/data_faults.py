@@ -10,19 +10,19 @@ from megatron.bridge.training.utils.pg_utils import get_pg_collection
 
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.data.faults.board import FaultBoard
-from nemo_amalia.data.faults.drop_limit import dropped, lost, merged, names, over_limit, summary
+from nemo_amalia.data.faults.drop_limit import dropped, merged, names, over_limit, summary, unplanned_drops
 from nemo_amalia.data.faults.quarantine import write_faults
 from nemo_amalia.training.job.console import Console
 from nemo_amalia.training.preflight.position import resumed_step, starts_anew
 from nemo_amalia.utils.errors import DataError
 
 
-class DataLossError(DataError):
-    """A source that lost more samples than data.max_loss_share allows, with its worst shards."""
+class TooManyDroppedError(DataError):
+    """A source of which more samples were dropped than data.max_dropped_fraction allows, with its worst shards."""
 
 
 class DataFaults(Callback):
-    """Every ``logging.interval`` steps and at the end: a line for each source that lost samples since the last, the
+    """Every ``logging.interval`` steps and at the end: a line for each source with newly dropped samples, the
     list of them, and the judgement over all replicas. Counts begin at the start of the process, and workers read ahead:
     what is counted may be of a step that is still to come.
     """
@@ -48,7 +48,7 @@ class DataFaults(Callback):
             self._report(last=False)
 
     def on_train_end(self, context: CallbackContext) -> None:
-        """Once more, with every source that lost something."""
+        """Once more, with every source of which something was dropped."""
         self._report(last=True)
 
     def write_list(self) -> None:
@@ -86,15 +86,15 @@ class DataFaults(Callback):
         for _, counts in found:
             for shard, number in counts.items():
                 shards[shard] = shards.get(shard, 0) + number
-        message = over_limit(merged(sources for sources, _ in found), shards, self.run.data.max_loss_share)
+        message = over_limit(merged(sources for sources, _ in found), shards, self.run.data.max_dropped_fraction)
         if message is not None:
-            raise DataLossError(message)
+            raise TooManyDroppedError(message)
 
     def _say(self, sources: dict[str, dict[str, int]], last: bool) -> None:
         short, lines = names(sources), []
         for source, counts in sources.items():
-            new = lost(counts) > self._said.get(source, 0)  # what is quarantined alone is said at the end
-            self._said[source] = lost(counts)
+            new = unplanned_drops(counts) > self._said.get(source, 0)  # what is quarantined alone is said at the end
+            self._said[source] = unplanned_drops(counts)
             if new or (last and dropped(counts)):
                 lines.append(f"[data] replica {self.replica} {short[source]}: {summary(counts)}")
         for line in lines:

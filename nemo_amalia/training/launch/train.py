@@ -33,16 +33,21 @@ def launch(run: RunConfig, overrides: list[str], checks: Sequence[Callable[[RunC
     ValueError. The caller gives them, since what knows memory (cluster/) imports this room.
     """
     ranks = default_ranks(run)
-    check(run, ranks, checks)
+    check(run, ranks, overrides, checks)
     return start_ranks(run, ranks, "nemo_amalia.training.main", overrides)
 
 
-def check(run: RunConfig, ranks: int, checks: Sequence[Callable[[RunConfig, int], None]] = ()) -> str:
+def check(
+    run: RunConfig,
+    ranks: int,
+    overrides: Sequence[str] = (),
+    checks: Sequence[Callable[[RunConfig, int], None]] = (),
+) -> str:
     """Everything that can be refused before a rank starts; the line that says what would run. Raises ConfigError."""
     validate(run, ranks)
     for further in checks:
         further(run, ranks)
-    check_inputs(run)
+    check_inputs(run, overrides)
     check_position(run, ranks)
     settle_steps(run)
     check_schedule(run)
@@ -52,10 +57,10 @@ def check(run: RunConfig, ranks: int, checks: Sequence[Callable[[RunConfig, int]
     return f"[{run.stage.name}] checked: {ranks} ranks, {run.stage.train_steps} steps, {begin}"
 
 
-def check_inputs(run: RunConfig) -> None:
+def check_inputs(run: RunConfig, overrides: Sequence[str] = ()) -> None:
     """What one process reads for all: raises ConfigError for torn checkpoints, data or reference that do not fit."""
     check_places(run)
-    check_reference(run)
+    check_reference(run, overrides)
 
 
 def default_ranks(run: RunConfig) -> int:

@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 
 from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.config.validation.run import pack_command
 from nemo_amalia.data.packing.index import read_head, refuse_other, stage_settings
 from nemo_amalia.data.settings import StreamSettings
 
@@ -21,7 +22,7 @@ def settle_steps(run: RunConfig) -> str | None:
     """
     if run.data.pack_index is None:
         return None
-    head = read_head(run.data.pack_index)
+    head = read_head(run.data.pack_index, pack_command(run, run.data.pack_index))
     refuse_other(run.data.pack_index, head, stage_settings(StreamSettings.of(run)), Path(run.data.path))
     if run.stage.epochs is None:
         return None

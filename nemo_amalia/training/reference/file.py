@@ -1,13 +1,15 @@
 """The reference's log-probabilities as parquet beside the data: written by `amalia reference`, read by stage dpo.
 
 Columns key, chosen_logp, rejected_logp (fp32), chosen_tokens, rejected_tokens. The schema's metadata has, as `amalia`,
-the fingerprint: what the figures depend on (reference_fingerprint.py). A file appears whole or not at all; until then
+the fingerprint: what the figures depend on (fingerprint.py). A file appears whole or not at all; until then
 its parts lie in FILE.parts, one a shard. Imports no Megatron.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,11 @@ from nemo_amalia.utils.files import atomic_file
 from nemo_amalia.utils.text import one_line
 
 METADATA = b"amalia"
+# Folders of conf/, and keys below them, that decide what the file holds and which ranks can make it.
+PASSED_ON = ("stage", "data", "precision", "parallel", "launch")
+NAMED_APART = ("data.path", "stage.reference_file")  # by options of the command
+# Not of forward passes that may run on fewer ranks: there is one micro-batch, and no turns to interleave.
+OF_TRAINING = ("parallel.world_size", "parallel.virtual_pipeline")
 SCHEMA = pa.schema(
     [
         ("key", pa.string()),
@@ -51,6 +58,26 @@ def default_path(data: Path) -> Path:
 def parts_folder(path: Path) -> Path:
     """Where parts wait until all are there."""
     return path.with_name(path.name + ".parts")
+
+
+def reference_command(run: RunConfig, overrides: Sequence[str] = ()) -> str:
+    """Return the `amalia reference` command that makes, and completes, this run's file; it can be pasted into a shell.
+
+    Args:
+        run: the run that needs the file, or that makes it.
+        overrides: the words that the run was started with.
+    """
+    words = ["amalia", "reference", "--checkpoint", run.model.checkpoint, "--data", run.data.path]
+    if run.stage.reference_file is not None:
+        words += ["--out", run.stage.reference_file]
+    for word in overrides:
+        key = word.lstrip("+~").partition("=")[0]
+        if key.partition(".")[0] in PASSED_ON and key not in (*NAMED_APART, *OF_TRAINING):
+            words.append(word)
+    for key in OF_TRAINING:
+        if getattr(run.parallel, key.partition(".")[2]) is not None:
+            words.append(f"{key}=null")
+    return shlex.join(words)
 
 
 def write_table(path: Path, columns: dict[str, list], fingerprint: dict[str, Any]) -> None:

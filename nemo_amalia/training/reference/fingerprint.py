@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,7 @@ from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
 from nemo_amalia.data.loading.position import resolve
 from nemo_amalia.data.packing.index import settings_of
 from nemo_amalia.data.settings import StreamSettings
-from nemo_amalia.training.reference.command import reference_command
-from nemo_amalia.training.reference.file import check_fingerprint, read_table, reference_path
+from nemo_amalia.training.reference.file import check_fingerprint, read_table, reference_command, reference_path
 
 # Of an index of packs' settings; how pairs are packed changes no log-probability.
 _OF_TOKENS = ("tokenizer", "chat_template", "tile", "patch", "pinpoints", "tiling", "max_image_pixels")
@@ -27,14 +27,17 @@ def fingerprint(run: RunConfig, chat: Any, geometry: Any) -> dict[str, Any]:
     return _of_files(run) | {name: tokens[name] for name in _OF_TOKENS}
 
 
-def check_reference(run: RunConfig) -> None:
-    """Before any rank starts: raises DataError for a file that is missing, torn, or of another checkpoint or data.
+def check_reference(run: RunConfig, overrides: Sequence[str] = ()) -> None:
+    """Refuse, before any rank starts, a file that is missing, corrupt, or of another checkpoint or data.
 
-    Tokenizer and geometry are compared by the rank that has them.
+    Tokenizer and geometry are compared by the rank that has them. overrides: the words that the run was started with.
+
+    Raises:
+        DataError: naming the command that makes the file.
     """
     if run.stage.name != PREFERENCE_STAGE or run.stage.reference == "in_memory":
         return
-    path, command = reference_path(run), reference_command(run)
+    path, command = reference_path(run), reference_command(run, overrides)
     _, found = read_table(path, command)
     wanted = _of_files(run)
     check_fingerprint(path, {name: found.get(name) for name in wanted}, wanted, command)

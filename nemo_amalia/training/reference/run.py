@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,13 @@ from nemo_amalia.data.encoding.chat import ChatFormat
 from nemo_amalia.data.samples import PackedBatch
 from nemo_amalia.training.job.console import Console
 from nemo_amalia.training.job.environment import array_turn
-from nemo_amalia.training.reference.command import reference_command
 from nemo_amalia.training.reference.data import shards_of
 from nemo_amalia.training.reference.file import (
     SCHEMA,
     check_fingerprint,
     parts_folder,
     read_table,
+    reference_command,
     reference_path,
     write_table,
 )
@@ -49,7 +49,7 @@ from nemo_amalia.utils.errors import DataError, UserError
 Shards = dict[str, Callable[[], Iterator[list[PackedBatch]]]]
 
 
-def make_reference(run: RunConfig, console: Console, backend: str) -> None:
+def make_reference(run: RunConfig, console: Console, backend: str, overrides: Sequence[str] = ()) -> None:
     """The work of one rank of `amalia reference`. Raises DataError for what a user can mend."""
     if has_gpu():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
@@ -57,7 +57,7 @@ def make_reference(run: RunConfig, console: Console, backend: str) -> None:
     provider, assets = read_provider(run.model.checkpoint), assets_of(run.model.checkpoint)
     check_model_layout(run, provider, engine=HAVE_TE)
     chat = ChatFormat(AutoTokenizer.from_pretrained(assets))
-    out, command, dropped = reference_path(run), reference_command(run), Counter()
+    out, command, dropped = reference_path(run), reference_command(run, overrides), Counter()
     model, groups = build_model(run, provider)
     wanted: list[Any] = [None]
     if console.rank == 0:

@@ -84,7 +84,7 @@ def set_model(run: RunConfig, model: AmaliaVLModelProvider) -> None:
     model.seq_length = stage.seq_length
     model.tiling, model.trainable = stage.tiling, list(stage.trainable)
     model.tower_data_parallel = run.model.tower_data_parallel
-    model.vision_recompute = run.parallel.tower_recompute
+    model.tower_recompute = run.parallel.tower_recompute
     model.calculate_per_token_loss = True  # see data_parallel
     set_recompute(run, model)
     set_precision(run, model)

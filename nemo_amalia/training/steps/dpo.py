@@ -35,7 +35,7 @@ class Answers:
 
 
 class Reference(Protocol):
-    """Where the reference's log-probabilities come from: a file (reference_file.py) or a model (reference_model.py)."""
+    """Where the reference's log-probabilities come from: reference/file.py, or a model (reference/in_memory.py)."""
 
     def log_probs(self, batch: PackedBatch, answers: Answers, inputs: dict, groups) -> Tensor:
         """[2P] of the segments of ``batch``, fp32; asked on the last pipeline stage alone."""

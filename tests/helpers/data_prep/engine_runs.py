@@ -5,12 +5,12 @@ import contextlib
 
 from omegaconf import OmegaConf
 
-from data_prep.engine.finish import check_stage
+from data_prep.engine.finish import check_phase
 from data_prep.engine.folder import RunFolder
 from data_prep.engine.journal import SealedJournal
 from data_prep.engine.pulse import Pulse
 from data_prep.engine.records import plan_barrier, plan_source
-from data_prep.engine.steps import stages_of
+from data_prep.engine.steps import phases_of
 from data_prep.engine.task import Task
 
 
@@ -37,27 +37,27 @@ def turns(sample, run):
 
 
 def make(conf, parts, models=None, tasks=1, only=None, finish=True):
-    """Plans and works off every stage; gives (ledgers, items of the last stage). only: tasks that run at all."""
-    stages, folder = stages_of(parts), RunFolder(conf)
+    """Plans and works off every phase; gives (ledgers, items of the last phase). only: tasks that run at all."""
+    phases, folder = phases_of(parts), RunFolder(conf)
     ledgers = []
-    for index, stage in enumerate(stages):
-        place = folder.stage(stage)
+    for index, phase in enumerate(phases):
+        place = folder.phase(phase)
         if not place.plan.is_file():
             if index:
-                plan_barrier(stage, place, folder.stage(stages[index - 1]), conf.seed)
+                plan_barrier(phase, place, folder.phase(phases[index - 1]), conf.seed)
             else:
-                plan_source(stage, place, conf)
+                plan_source(phase, place, conf)
         for rank in range(tasks) if only is None else only:
-            asyncio.run(Task(conf, stages, index, "c0ffee", Pulse(place, rank)).run(models, rank, tasks))
+            asyncio.run(Task(conf, phases, index, "c0ffee", Pulse(place, rank)).run(models, rank, tasks))
         if finish:
-            ledgers.append(check_stage(stage, place, conf.records_per_chunk))
-    return ledgers, items(conf, stages[-1]) if finish else None
+            ledgers.append(check_phase(phase, place, conf.records_per_chunk))
+    return ledgers, items(conf, phases[-1]) if finish else None
 
 
-def items(conf, stage):
-    """What a stage has stored, in order."""
+def items(conf, phase):
+    """What a phase has stored, in order."""
     found = []
-    place = RunFolder(conf).stage(stage)
+    place = RunFolder(conf).phase(phase)
     for chunk in place.sealed():
         with contextlib.closing(SealedJournal(place.journal(chunk))) as journal:
             for _, _, each in journal.records():

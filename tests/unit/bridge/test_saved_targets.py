@@ -62,7 +62,8 @@ def load(folder, files):
         provider, _ = load_model_config(str(iteration))
         parts = (saved.get("dataset"), saved.get("optimizer_config_override_provider"))
         rest = [instantiate(part) for part in parts if isinstance(part, dict)]
-        values = (provider.num_layers, provider.vision.hidden_size, provider.connector.type)
+        values = (provider.num_layers, provider.vision.hidden_size, provider.connector.type, provider.tower_recompute)
+        assert "vision_recompute" in saved["model"] and not hasattr(provider, "vision_recompute")  # its name then
         seen[Path(file).stem] = (named, values, sorted(type(one).__name__ for one in rest))
     return seen
 
@@ -83,7 +84,7 @@ def test_every_target_is_there(loaded):
 
 def test_model_and_data_set_are_read_back(loaded):
     for name, (_, values, rest) in loaded.items():
-        assert values == (4, 128, "mlp")
+        assert values == (4, 128, "mlp", False)
         trained = name.endswith("trained")
         assert rest == (
             ["AmaliaDatasetProvider", "ModuleLearningRates"] if trained else ["OptimizerConfigOverrideProvider"]

@@ -29,7 +29,7 @@ def run_dir(tmp_path):
     records = [{"step": n, "loss": 400.0 - n, "seconds": 2.0, "tokens": 1000} for n in range(1, 301)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records) + '{"step": 301, "lo')
     (folder / "checkpoints" / "latest_checkpointed_iteration.txt").write_text("250")
-    faults = [{"reason": "image"}, {"reason": "image"}, {"reason": "too_long"}, {"lost": 7}]
+    faults = [{"reason": "image"}, {"reason": "image"}, {"reason": "too_long"}, {"unlisted": 7}]
     (folder / "quarantine" / "0.jsonl").write_text("".join(json.dumps(f) + "\n" for f in faults))
     return folder
 

@@ -3,6 +3,7 @@
 import pytest
 
 from nemo_amalia.config.compose import APART, CONF, compose, known_keys
+from nemo_amalia.config.schema import RENAMED
 from nemo_amalia.utils.errors import UserError
 
 PLACES = ["run_dir=runs/x", "model.checkpoint=ckpt", "data.path=data"]
@@ -38,6 +39,11 @@ def test_a_recipe_is_a_difference_from_the_papers():
         (["stage=sftt"], "did you mean sft?"),
         (["stage=xyzxyz"], "conf/stage has alignment"),
         (["zzz=1"], "known at the top: run_dir"),
+        (
+            ["data.max_loss_share=0.1"],
+            "max_loss_share is called data.max_dropped_fraction: write data.max_dropped_fraction=0.1",
+        ),
+        (["+data.max_loss_share=a b"], "write 'data.max_dropped_fraction=a b'"),
         (["mix=sft"], "belongs to `amalia data mix`"),
         (["data_prep=sepic"], "make data with `amalia-data NAME run`"),
         (["train"], "write key=value"),
@@ -64,3 +70,8 @@ def test_values_that_the_user_must_give_are_named():
 def test_known_keys_reach_every_leaf():
     keys = known_keys()
     assert {"stage.learning_rates.tower", "parallel.first_stage_layers", "launch.ranks", "seed"} <= set(keys)
+
+
+def test_a_renamed_key_is_no_key_and_its_new_name_is_one():
+    keys = set(known_keys())
+    assert set(RENAMED.values()) <= keys and not set(RENAMED) & keys

@@ -59,8 +59,9 @@ def test_stages(run):
 
 
 def test_data(run, tmp_path):
-    for share in (-0.1, 1.5, float("nan")):
-        refused(run, 1, f"data.max_loss_share is {share}: expected a share of 0 to 1", data__max_loss_share=share)
+    for fraction in (-0.1, 1.5, float("nan")):
+        message = f"data.max_dropped_fraction is {fraction}: expected a fraction from 0 to 1"
+        refused(run, 1, message, data__max_dropped_fraction=fraction)
     for seconds in (0.0, -1.0, float("nan")):
         refused(run, 1, f"data.worker_timeout is {seconds}: expected seconds", data__worker_timeout=seconds)
     for pixels in (0, -5):

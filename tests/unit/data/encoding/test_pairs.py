@@ -193,8 +193,8 @@ def test_a_restored_loader_continues_with_the_same_pairs(load_pairs, options):
     resumed.restore(state)
     assert all(equal(a, b) for a, b in zip(expected, take(resumed, 4), strict=True))
     if "num_workers" not in options:
-        state["layout"].pop("records")  # of a run before there were pairs
-        with pytest.raises(UserError, match="records was 'conversations' and is 'preferences'"):
+        state["depends_on"]["sample_kind"] = "conversations"
+        with pytest.raises(UserError, match="sample_kind was 'conversations' and is 'preferences'"):
             load_pairs(**options).restore(state)
 
 
@@ -303,7 +303,7 @@ def test_pairs_do_not_mix_with_samples_and_need_packs(encode, geometry, load_pai
 def test_the_commands_take_a_folder_of_pairs(folder, assets, tmp_path, capsys):
     out = tmp_path / "pairs.packs"
     words = ["data", "pack", str(folder), "--assets", str(assets), "--out", str(out), "--seq-length", str(CAPACITY)]
-    assert main([*words, "--records", "preferences", "--workers", "0"]) == 0
+    assert main([*words, "--sample-kind", "preferences", "--workers", "0"]) == 0
     assert f"{PAIRS} pairs in 3 shards: {PAIRS} packed, 0 dropped" in capsys.readouterr().out
     out.unlink()
     assert main([*words, "--workers", "0"]) != 0

@@ -23,7 +23,7 @@ def test_a_sample_is_known_by_its_index_or_its_folder(tmp_path):
     assert line == {
         "folder": here, "index": "u-1", "shard": "s.tar", "key": "k", "reason": "image", "message": "má: ção",
     }  # fmt: skip
-    assert count == {"lost": 4}
+    assert count == {"unlisted": 4}
     quarantine = Quarantine(tmp_path / "0.jsonl")
     assert len(quarantine) == 1
     assert quarantine.holds(here, "s.tar", "s.tar/k") and quarantine.holds(moved, "s.tar", "k")

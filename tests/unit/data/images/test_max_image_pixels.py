@@ -84,14 +84,17 @@ def test_a_high_limit_of_an_import_reaches_its_totals(tmp_path):
     assert scanned.unreadable_images == 0 < scan(tmp_path / "out", max_image_pixels=PIXELS).unreadable_images
 
 
-def test_an_import_begun_before_there_was_a_setting_goes_on(tmp_path):
+def test_an_import_of_another_limit_or_format_is_refused(tmp_path):
     source, images = llava_source(tmp_path / "llava", 9), {"images": str(tmp_path / "llava" / "fotos")}
     run("llava", source, tmp_path / "out", **images)
     begun = tmp_path / "out" / "import.json"
-    begun.write_text(json.dumps({k: v for k, v in json.loads(begun.read_text()).items() if k != "max_image_pixels"}))
-    assert run("llava", source, tmp_path / "out", **images)["out"] == 9
     with pytest.raises(UserError, match="begun with max_image_pixels 100000000 and this command has 5"):
         run("llava", source, tmp_path / "out", max_image_pixels=5, **images)
+    settings = json.loads(begun.read_text())
+    for version in (1, None):
+        begun.write_text(json.dumps(settings | {"version": version}))
+        with pytest.raises(UserError, match=f"{begun} has format {version}, expected 2: remove {begun.parent} and"):
+            run("llava", source, tmp_path / "out", **images)
 
 
 def test_an_index_of_another_limit_is_refused(folder, assets, load, tmp_path):
@@ -108,7 +111,6 @@ def test_a_position_of_another_limit_is_refused(folder, load):
     state = load(folder).state()
     with pytest.raises(UserError, match=f"max_image_pixels was {PIXELS} and is {SMALL}"):
         load(folder, max_image_pixels=SMALL).restore(state)
-    del state["layout"]["max_image_pixels"]  # of a version that had no setting
     load(folder).restore(state)
 
 

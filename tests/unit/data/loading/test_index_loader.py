@@ -138,9 +138,13 @@ def test_states_of_something_else_are_refused(load, folder, assets, tmp_path):
     make_index(folder, assets, tmp_path / "other", seq_length=CAPACITY, window=48)
     with pytest.raises(UserError, match="index was '[0-9a-f]{16}' and is"):
         load(index=tmp_path / "other").restore(state)
-    with pytest.raises(UserError, match="was not saved by a stream with an index"):
+    with pytest.raises(
+        UserError, match="has format 'energon 2', expected 'pack index 1': resume without data.pack_index"
+    ):
         load().restore(load(build=build_loader).state())
-    with pytest.raises(UserError, match="no data state of version 1"):
+    with pytest.raises(
+        UserError, match="has format 'pack index 1', expected 'energon 2': resume with data.pack_index, or"
+    ):
         load(build=build_loader).restore(state)
     loader = load()
     next(loader)

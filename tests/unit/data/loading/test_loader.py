@@ -137,7 +137,7 @@ def state(folder, tmp_path_factory, chat, geometry):
         ({"tiling": False}, "tiling was True and is False"),
     ],
 )
-def test_a_state_of_another_layout_is_refused(load, state, changes, text):
+def test_a_state_of_other_settings_is_refused(load, state, changes, text):
     with pytest.raises(UserError, match=text) as info:
         load(**({"num_workers": 2} | changes)).restore(state)
     assert "\n" not in str(info.value) and "data.start_anew_at=" in str(info.value)
@@ -175,8 +175,10 @@ def test_a_state_is_restored_before_the_first_batch_or_not_at_all(load):
     next(loader)
     with pytest.raises(UserError, match="has already given batches"):
         loader.restore(loader.state())
-    with pytest.raises(UserError, match="no data state of version"):
-        load().restore({"version": 0})
+    for other in (1, "energon 1", None):
+        with pytest.raises(UserError, match=f"has format {other!r}, expected 'energon 2': begin the data") as info:
+            load().restore({"version": other})
+        assert "data.start_anew_at=STEP" in str(info.value) and "\n" not in str(info.value)
 
 
 def test_impossible_settings_are_refused(load):

@@ -94,7 +94,7 @@ def test_an_index_of_one_folder_is_what_it_was_before_there_were_mixes(tmp_path,
     file = zipfile.ZipFile(tmp_path / "i")
     arrays = b"".join(file.read(name) for name in file.namelist()[1:])
     assert hashlib.sha256(arrays).hexdigest()[:16] == "38cf87da7a035913"
-    assert head["format"] == "amalia pack index 1" and list(head["data"]) == ["identity", "folder", "shards"]
+    assert head["format"] == "amalia pack index 2" and list(head["data"]) == ["identity", "folder", "shards"]
     assert list(head) == "format settings data totals examples window algorithm seconds digest".split()
 
 
@@ -229,12 +229,15 @@ def test_a_shard_that_is_not_what_its_index_says(tmp_path, assets):
 
 
 def test_files_that_are_no_index(tmp_path, index):
-    with pytest.raises(UserError, match="is no index of packs"):
+    with pytest.raises(UserError, match="is not a pack index"):
         read_head(tmp_path / "none")
     (tmp_path / "torn").write_bytes(index.read_bytes()[:500])
-    with pytest.raises(UserError, match="is no index of packs"):
+    with pytest.raises(UserError, match="is not a pack index"):
         read_index(tmp_path / "torn")
-    with zipfile.ZipFile(tmp_path / "later", "w") as file:
-        file.writestr("head.json", json.dumps({"format": "amalia pack index 2"}))
-    with pytest.raises(UserError, match="is 'amalia pack index 2', expected"):
-        read_head(tmp_path / "later")
+    for number, name in enumerate(("amalia pack index 1", "amalia pack index 3", None)):
+        other = tmp_path / f"my packs {number}"
+        with zipfile.ZipFile(other, "w") as file:
+            file.writestr("head.json", json.dumps({"format": name}))
+        with pytest.raises(UserError, match=f"'{other}' has format {name!r}, expected 'amalia pack index 2'") as info:
+            read_head(other)
+        assert f"make a new one with `amalia data pack SOURCE --assets HF --out '{other}'`" in str(info.value)

@@ -7,7 +7,7 @@ from engine_runs import make, settings, source, turns
 
 from data_prep.engine import Barrier
 from data_prep.engine.folder import RunFolder
-from data_prep.engine.steps import stages_of
+from data_prep.engine.steps import phases_of
 from nemo_amalia.utils.errors import UserError
 
 
@@ -28,7 +28,7 @@ def test_what_is_not_chosen_is_dropped_by_name(tmp_path):
     parts = [source(6), Barrier(backwards, reason="third", fields=("number",)), turns]
     ledgers, items = make(conf, parts, tasks=2)
     assert [item["sample"]["number"] for item in items] == [5, 4, 2, 1, 0]
-    place = RunFolder(conf).stage(stages_of(parts)[1])
+    place = RunFolder(conf).phase(phases_of(parts)[1])
     counts = place.read_plan()["ledger"]
     assert counts["steps"] == [["backwards", 6, 5, 0, 0, {"third": 1}]]
     assert json.loads(place.dropped.read_text()) == {
@@ -46,7 +46,7 @@ def test_several_become_one(tmp_path):
     _, items = make(conf, parts)
     assert [item["sample"]["number"] for item in items] == [[0, 1], [2, 3]]
     assert items[0]["sample"]["key"] == "t-000000000" and items[0]["sample"]["source"] == "here"
-    steps = RunFolder(conf).stage(stages_of(parts)[1]).read_plan()["ledger"]["steps"]
+    steps = RunFolder(conf).phase(phases_of(parts)[1]).read_plan()["ledger"]["steps"]
     assert steps == [["pairs", 5, 2, 0, 2, {"not_chosen": 1}]]
 
 

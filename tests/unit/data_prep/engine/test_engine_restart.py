@@ -9,7 +9,7 @@ from engine_runs import make, settings, source, turns
 from data_prep.engine.folder import RunFolder, write_json
 from data_prep.engine.journal import Journal
 from data_prep.engine.ledger import Ledger
-from data_prep.engine.steps import stages_of
+from data_prep.engine.steps import phases_of
 from nemo_amalia.utils.errors import UserError
 
 
@@ -92,9 +92,9 @@ def mix_runs(place):
 @pytest.mark.parametrize(
     ("harm", "text"),
     [
-        (lose_a_record, "stage 1-records, chunk 1 do not add up: it has 4 records and 3 are done"),
+        (lose_a_record, "phase 1-records, chunk 1 do not add up: it has 4 records and 3 are done"),
         (lose_a_sample, "record 5 has 0 samples and counts 1"),
-        (lose_a_summary, "chunk 1 of stage 1-records is not done"),
+        (lose_a_summary, "chunk 1 of phase 1-records is not done"),
         (lose_a_count, "chunk 1 do not add up: turns: 4 in = 3 out . 0 dropped: 1 lost"),
         (mix_runs, "4 records and 5 samples were done, 4 and 4 are there"),
     ],
@@ -102,7 +102,7 @@ def mix_runs(place):
 def test_every_loss_is_an_error_at_the_end(tmp_path, harm, text):
     conf, parts = settings(tmp_path), [source(10), turns]
     make(conf, parts)
-    harm(RunFolder(conf).stage(stages_of(parts)[0]))
+    harm(RunFolder(conf).phase(phases_of(parts)[0]))
     with pytest.raises(UserError, match=text):
         make(conf, parts, only=[])
 
@@ -112,7 +112,7 @@ def test_ledgers_name_what_does_not_add_up():
     ledger.records, ledger.samples = 3, 2
     ledger.steps[0].into = ledger.steps[0].out = 3
     ledger.steps[1].into, ledger.steps[1].out = 2, 2
-    with pytest.raises(UserError, match="stage s do not add up: 3 came out of a and 2 went into b"):
+    with pytest.raises(UserError, match="phase s do not add up: 3 came out of a and 2 went into b"):
         ledger.check("s", 3)
     ledger.steps[1].into, ledger.steps[1].out = 3, 3
     with pytest.raises(UserError, match="3 came out of b and 2 samples are stored"):

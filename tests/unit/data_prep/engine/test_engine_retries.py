@@ -11,15 +11,15 @@ from engine_runs import settings
 from model_double import ModelDouble, Reply
 from omegaconf import OmegaConf
 
-from data_prep.engine.finish import check_stage
+from data_prep.engine.finish import check_phase
 from data_prep.engine.folder import RunFolder
+from data_prep.engine.jobs import Make
 from data_prep.engine.model_access import Retries
-from data_prep.engine.phases import Make
 from data_prep.engine.progress import report_lines, status_lines
 from data_prep.engine.pulse import Pulse
 from data_prep.engine.records import plan_source
 from data_prep.engine.run_state import Reader
-from data_prep.engine.steps import stages_of
+from data_prep.engine.steps import phases_of
 from data_prep.engine.task import Task
 from data_prep.models.ask import Models
 from data_prep.models.counters import Counters
@@ -40,16 +40,16 @@ class Run:
     """A planned run of `RECORDS` questions, one task."""
 
     def __init__(self, folder, **more):
-        self.conf, self.stages = settings(folder, limit=RECORDS, **more), stages_of([numbers, ask])
+        self.conf, self.phases = settings(folder, limit=RECORDS, **more), phases_of([numbers, ask])
         RunFolder(self.conf).begin(self.conf, "c0ffee")
-        self.place = RunFolder(self.conf).stage(self.stages[0])
-        plan_source(self.stages[0], self.place, self.conf)
+        self.place = RunFolder(self.conf).phase(self.phases[0])
+        plan_source(self.phases[0], self.place, self.conf)
 
     async def go(self, asked):
-        await Task(self.conf, self.stages, 0, "c0ffee", Pulse(self.place, 0)).run(asked, 0, 1)
+        await Task(self.conf, self.phases, 0, "c0ffee", Pulse(self.place, 0)).run(asked, 0, 1)
 
     def state(self):
-        return Reader(self.conf, self.stages).states()[0]
+        return Reader(self.conf, self.phases).states()[0]
 
 
 def test_a_server_that_is_away_is_seen_before_any_record_is_done(tmp_path):
@@ -65,7 +65,7 @@ def test_a_server_that_is_away_is_seen_before_any_record_is_done(tmp_path):
             if run.state().ledger.retried:
                 break
         seen = run.state()
-        lines = status_lines(run.conf, run.stages)
+        lines = status_lines(run.conf, run.phases)
         double.start()
         await task
         return seen, lines
@@ -76,7 +76,7 @@ def test_a_server_that_is_away_is_seen_before_any_record_is_done(tmp_path):
     assert away and not seen.ledger.records
     said = f"  {away:,} retried (refused {away:,})"
     assert said in str(seen) and said in "\n".join(lines)
-    ledger = check_stage(run.stages[0], run.place, run.conf.records_per_chunk)
+    ledger = check_phase(run.phases[0], run.place, run.conf.records_per_chunk)
     assert ledger.retried == run.state().ledger.retried == asked.counters["judge"].retried, "each once"
     assert ledger.retried["refused"] >= away and ledger.records == RECORDS
 
@@ -90,7 +90,7 @@ def test_causes_are_told_apart_and_reported(tmp_path):
     entry = {"name": "1", "barrier": None, "ledger": run.state().ledger.to_json()}
     shards = dict.fromkeys(("samples", "images", "shards", "bytes"), 0)
     assert "  6 calls, 4 retried (429 2, 503 1, reset 1), 0 cached, 60 tokens in" in "\n".join(
-        report_lines({"stages": [entry], "shards": shards, "out": "x"})
+        report_lines({"phases": [entry], "shards": shards, "out": "x"})
     )
 
 
@@ -152,6 +152,6 @@ def test_a_task_on_a_node_says_which_server_it_does_not_see(tmp_path, executor):
     for rank in (0, 1):
         with pytest.raises(UserError, match="models gave up"):
             list(Make(0, OmegaConf.to_container(run.conf), "c0ffee").run(rank=rank, world_size=2))
-    said = [line for line in status_lines(run.conf, run.stages) if "no server at" in line]
+    said = [line for line in status_lines(run.conf, run.phases) if "no server at" in line]
     expected = f"    2 tasks (on {socket.gethostname()}) when they began: no server at {url} yet, which answers judge"
     assert len(said) == (executor == "slurm") and all(line.startswith(expected) for line in said)

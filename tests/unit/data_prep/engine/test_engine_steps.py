@@ -7,7 +7,7 @@ from engine_runs import make, settings, source, turns
 
 from data_prep.engine import Barrier, Drop
 from data_prep.engine.flow import StepError
-from data_prep.engine.steps import stages_of
+from data_prep.engine.steps import phases_of
 from nemo_amalia.utils.errors import UserError
 
 
@@ -138,8 +138,8 @@ def test_records_say_where_they_are_from(tmp_path):
 
 def test_a_list_that_is_no_pipeline():
     with pytest.raises(UserError, match="begins with its source"):
-        stages_of([Barrier(lambda samples, run: [0])])
+        phases_of([Barrier(lambda samples, run: [0])])
     with pytest.raises(UserError, match="7 in a pipeline is no step"):
-        stages_of([source(1), 7])
+        phases_of([source(1), 7])
     with pytest.raises(UserError, match="Drop reason 'not good' is no name"):
         Drop("not good")

@@ -1,10 +1,15 @@
 """stage.epochs becomes stage.train_steps before anything is started."""
 
+import json
+import shlex
+import zipfile
+
 import numpy as np
 import pytest
 from stream_settings import stream_settings
 
-from nemo_amalia.config.schema import DataConfig, RunConfig, StageConfig
+from nemo_amalia.cli import parser
+from nemo_amalia.config.schema import DataConfig, ModelConfig, RunConfig, StageConfig
 from nemo_amalia.data.packing.index import stage_settings, write_index
 from nemo_amalia.training.preflight.steps import settle_steps
 from nemo_amalia.utils.errors import UserError
@@ -55,3 +60,20 @@ def test_an_index_of_another_stage_or_folder_is_refused_before_a_rank_starts(run
     (tmp_path / "data" / ".nv-meta" / "index.uuid").write_text("def")
     with pytest.raises(UserError, match="the shards were abc and those of .*/data are def"):
         settle_steps(run)
+
+
+def test_an_index_of_another_format_is_refused_with_the_command_that_makes_a_new_one(run, tmp_path):
+    with zipfile.ZipFile(tmp_path / "old packs", "w") as file:
+        file.writestr("head.json", json.dumps({"format": "amalia pack index 1", "settings": {}}))
+    run.data.pack_index, run.model = str(tmp_path / "old packs"), ModelConfig(checkpoint=str(tmp_path / "my run"))
+    run.stage.tiling, run.data.max_image_pixels, run.stage.name = False, 5000, "dpo"
+    with pytest.raises(UserError, match="has format 'amalia pack index 1', expected 'amalia pack index 2'") as info:
+        settle_steps(run)
+    message = str(info.value)
+    assert message.startswith(f"'{tmp_path}/old packs' has") and "remove it" in message and "\n" not in message
+    again = parser(with_data=True).parse_args(shlex.split(message.split("`")[1])[1:])
+    assert (again.source, again.assets, again.out) == tuple(
+        tmp_path / name for name in ("data", "my run/hf", "old packs")
+    )
+    assert (again.seq_length, again.segment_multiple, again.tiling) == (64, 1, False)
+    assert (again.max_image_pixels, again.sample_kind) == (5000, "preferences")

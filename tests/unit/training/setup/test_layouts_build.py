@@ -98,7 +98,7 @@ def overlaps(run):
             adam=(adam.use_distributed_optimizer, adam.overlap_param_gather), aligned=ddp.align_param_gather,
             p2p=(provider.overlap_p2p_comm, provider.batch_p2p_comm), tensor=provider.tp_comm_overlap,
             recompute=(provider.recompute_granularity, provider.recompute_method, provider.recompute_num_layers),
-            tower=provider.vision_recompute,
+            tower=provider.tower_recompute,
         )  # fmt: skip
     return found
 

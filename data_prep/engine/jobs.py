@@ -1,6 +1,6 @@
-"""What datatrove runs: a stage is planned by one task, worked on by many, and a last one ends the run.
+"""What datatrove runs: a phase is planned by one task, worked on by many, and a last one ends the run.
 
-A phase holds the pipeline's name and configuration alone and builds the pipeline where it runs, so that nothing but
+A job holds the pipeline's name and configuration alone and builds the pipeline where it runs, so that nothing but
 plain values is pickled on its way to a worker or a Slurm job.
 """
 
@@ -18,12 +18,12 @@ from typing import Any
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 
-from data_prep.engine.finish import check_stage, finish, list_dropped, nothing_came_out
+from data_prep.engine.finish import check_phase, finish, list_dropped, nothing_came_out
 from data_prep.engine.folder import RunFolder
 from data_prep.engine.model_access import open_models
 from data_prep.engine.pulse import Pulse
 from data_prep.engine.records import plan_barrier, plan_source
-from data_prep.engine.steps import Stage, load_stages
+from data_prep.engine.steps import Phase, load_phases
 from data_prep.engine.task import Task
 from data_prep.models.reachable import silent_servers
 
@@ -37,7 +37,7 @@ def requeue_at_signal(*_: Any) -> None:
     os._exit(15)  # the journal holds what is done; nothing else is to be saved
 
 
-class Phase(PipelineStep):
+class Job(PipelineStep):
     """A part of a run. conf: the configuration as plain values. owner: as Pulse's. quiet: without datatrove's messages,
     20 lines a task; errors leave a traceback in run_dir/errors in any case.
     """
@@ -64,8 +64,8 @@ class Phase(PipelineStep):
         if "SLURM_ARRAY_TASK_ID" in os.environ and conf.executor.name == "slurm":
             signal.signal(signal.SIGUSR1, requeue_at_signal)
         try:
-            module, stages = load_stages(conf)
-            self.work(conf, module, stages, rank, world_size)
+            module, phases = load_phases(conf)
+            self.work(conf, module, phases, rank, world_size)
         except Exception:
             errors = RunFolder(conf).path / "errors"
             errors.mkdir(parents=True, exist_ok=True)
@@ -74,51 +74,51 @@ class Phase(PipelineStep):
             raise
         yield from ()
 
-    def work(self, conf: Any, module: Any, stages: list[Stage], rank: int, tasks: int) -> None:
-        """The phase itself."""
+    def work(self, conf: Any, module: Any, phases: list[Phase], rank: int, tasks: int) -> None:
+        """The job itself."""
         raise NotImplementedError
 
 
-class Plan(Phase):
-    """How many records a stage has; at a barrier, which."""
+class Plan(Job):
+    """How many records a phase has; at a barrier, which."""
 
     def __init__(self, index: int, *arguments: Any, **options: Any) -> None:
         super().__init__(f"plan-{index + 1}", *arguments, **options)
         self.index = index
 
-    def work(self, conf: Any, module: Any, stages: list[Stage], rank: int, tasks: int) -> None:
+    def work(self, conf: Any, module: Any, phases: list[Phase], rank: int, tasks: int) -> None:
         """Once: a plan that is there stays."""
-        run, stage = RunFolder(conf), stages[self.index]
-        folder = run.stage(stage)
+        run, phase = RunFolder(conf), phases[self.index]
+        folder = run.phase(phase)
         if folder.plan.is_file():
             return
         if not self.index:
-            plan_source(stage, folder, conf)
+            plan_source(phase, folder, conf)
             return
-        before = stages[self.index - 1]
-        if not check_stage(before, run.stage(before), conf.records_per_chunk).samples:
-            list_dropped(run, stages[: self.index])
-            raise nothing_came_out(run, stages[: self.index])
-        plan_barrier(stage, folder, run.stage(before), conf.seed)
+        before = phases[self.index - 1]
+        if not check_phase(before, run.phase(before), conf.records_per_chunk).samples:
+            list_dropped(run, phases[: self.index])
+            raise nothing_came_out(run, phases[: self.index])
+        plan_barrier(phase, folder, run.phase(before), conf.seed)
 
 
-class Make(Phase):
-    """A task of a stage."""
+class Make(Job):
+    """A task of a phase."""
 
     def __init__(self, index: int, *arguments: Any, **options: Any) -> None:
         super().__init__(f"make-{index + 1}", *arguments, **options)
         self.index = index
 
-    def work(self, conf: Any, module: Any, stages: list[Stage], rank: int, tasks: int) -> None:
+    def work(self, conf: Any, module: Any, phases: list[Phase], rank: int, tasks: int) -> None:
         """Its chunks. On a cluster the node looks for the servers: whoever submitted it may see another network."""
-        pulse = Pulse(RunFolder(conf).stage(stages[self.index]), rank, self.owner)
+        pulse = Pulse(RunFolder(conf).phase(phases[self.index]), rank, self.owner)
         if conf.executor.name == "slurm" and conf.get("models"):
             pulse.notes += silent_servers(conf.models)
             for note in pulse.notes:
                 logger.warning(note)
 
         async def make() -> None:
-            await Task(conf, stages, self.index, self.commit, pulse).run(open_models(module, conf), rank, tasks)
+            await Task(conf, phases, self.index, self.commit, pulse).run(open_models(module, conf), rank, tasks)
 
         try:
             asyncio.run(make())
@@ -128,12 +128,12 @@ class Make(Phase):
         pulse.beat("done")
 
 
-class Finish(Phase):
+class Finish(Job):
     """Counts and shards."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__("finish", *arguments, **options)
 
-    def work(self, conf: Any, module: Any, stages: list[Stage], rank: int, tasks: int) -> None:
+    def work(self, conf: Any, module: Any, phases: list[Phase], rank: int, tasks: int) -> None:
         """Once: a run that is finished stays."""
-        finish(conf, stages)
+        finish(conf, phases)

@@ -1,4 +1,4 @@
-"""When losses end a run, and in which words."""
+"""When dropped samples end a run, and in which words."""
 
 import pytest
 
@@ -15,12 +15,12 @@ def test_in_words():
 
 
 @pytest.mark.parametrize(
-    ("source", "share", "ends"),
+    ("source", "fraction", "ends"),
     [
         (counts(10, image=1), 0.001, False),  # one of the first ten
         (counts(10, image=2), 0.001, True),
         (counts(999, image=1), 0.001, False),
-        (counts(41_000, image=41), 0.001, False),  # exactly the share
+        (counts(41_000, image=41), 0.001, False),  # exactly the fraction
         (counts(41_000, image=42), 0.001, True),
         (counts(41_000, image=41, too_long=1), 0.001, True),  # all reasons together
         (counts(10, quarantined=10), 0.001, False),
@@ -29,16 +29,16 @@ def test_in_words():
         (counts(100, image=100), 1.0, False),
     ],
 )
-def test_the_limit(source, share, ends):
-    assert (over_limit({"/d/a": source}, {}, share) is not None) == ends
+def test_the_limit(source, fraction, ends):
+    assert (over_limit({"/d/a": source}, {}, fraction) is not None) == ends
 
 
-def test_the_line_names_source_share_limit_and_worst_shards():
+def test_the_line_names_source_fraction_limit_and_worst_shards():
     sources = {"/d/a": counts(5000, image=1), "/d/b": counts(2000, image=9, record=1), "/d/c": counts(1500, image=3)}
     shards = {("/d/b", f"s-{i}.tar"): i for i in range(1, 8)} | {("/d/a", "x.tar"): 99, ("", "other shards"): 2}
     line = over_limit(sources, shards, 0.001)
-    assert line.startswith("source b lost 0.50% of its samples, data.max_loss_share allows 0.10%")
-    assert "(1 more sources did, too)" in line and "10 of 2,000 dropped (9 image, 1 record)" in line
+    assert line.startswith("source b dropped 0.50% of its samples and data.max_dropped_fraction allows 0.10%")
+    assert "(1 more sources did too)" in line and "10 of 2,000 dropped (9 image, 1 record)" in line
     assert "worst shards: s-7.tar 7, s-6.tar 6, s-5.tar 5, s-4.tar 4, s-3.tar 3 and 2 more" in line
     assert "and 2 samples of any source in shards beyond the table" in line
     assert "x.tar" not in line and "\n" not in line
