@@ -1,37 +1,17 @@
 """conf/ and the command line -> RunConfig, with the nearest known name beside every unknown one."""
 
-import dataclasses
 import difflib
 import shlex
 from pathlib import Path
 from typing import Any
 
+from nemo_amalia.config.overrides import KEYS, check_value, refuse_unknown
 from nemo_amalia.config.schema import RENAMED, RunConfig
 from nemo_amalia.utils.errors import ConfigError
-from nemo_amalia.utils.text import first_line
+from nemo_amalia.utils.text import first_line, one_line
 
 # Beside the package: an editable install, as `make setup` does it, is the only one that finds conf/.
 CONF = Path(__file__).resolve().parents[2] / "conf"
-
-
-def known_keys(schema: type = RunConfig, prefix: str = "") -> list[str]:
-    """Every dotted key that the schema knows."""
-    keys = []
-    for item in dataclasses.fields(schema):
-        keys.append(prefix + item.name)
-        if dataclasses.is_dataclass(item.type):
-            keys += known_keys(item.type, f"{prefix}{item.name}.")
-    return keys
-
-
-def refuse_unknown(key: str) -> None:
-    """Raise ConfigError naming the nearest known key; nothing for a known one."""
-    known = known_keys()
-    if key in known:
-        return
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"known at the top: {', '.join(k for k in known if '.' not in k)}"
-    raise ConfigError(f"unknown config key {key!r}: {hint}")
 
 
 def _refuse_renamed(key: str, assigned: str) -> None:
@@ -48,7 +28,7 @@ APART = {
 
 
 def check_overrides(overrides: list[str]) -> None:
-    """Refuse words that are not key=value, unknown keys, and choices that conf/ does not have.
+    """Refuse words that are not key=value, unknown keys, values of another type, and choices that conf/ does not have.
 
     Raises ConfigError, before Hydra would, with a remedy.
     """
@@ -69,6 +49,7 @@ def check_overrides(overrides: list[str]) -> None:
         elif not key.startswith("hydra"):
             _refuse_renamed(key, equals + value)
             refuse_unknown(key)
+            check_value(word)
     given = {word.lstrip("+").partition("=")[0] for word in overrides if not word.endswith(("=null", "=None"))}
     if {"stage.train_steps", "stage.epochs"} <= given:
         raise ConfigError("stage.train_steps and stage.epochs are both given: leave one of them out")
@@ -86,13 +67,21 @@ def to_run_config(values: Any) -> RunConfig:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    missing = sorted(OmegaConf.missing_keys(values))
+    try:
+        missing = sorted(OmegaConf.missing_keys(values))
+        run = None if missing else OmegaConf.to_object(values)
+    except OmegaConfBaseException as error:
+        raise _of_omegaconf(error) from error
     if missing:
         raise ConfigError(f"no value for {', '.join(missing)}: add {missing[0]}=... to the command")
-    try:
-        return OmegaConf.to_object(values)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {first_line(error)}") from error
+    return run
+
+
+def _of_omegaconf(error: Any) -> ConfigError:
+    """What a file of conf/ or a ${...} gave a key that it may not hold, in our words where the key is known."""
+    if error.full_key in KEYS:
+        return ConfigError(f"{error.full_key} has a value that is not of its type: {KEYS[error.full_key].remedy()}")
+    return ConfigError(f"{error.full_key or 'the configuration'}: {first_line(error)}")
 
 
 def compose(overrides: list[str]) -> RunConfig:
@@ -103,6 +92,7 @@ def compose(overrides: list[str]) -> RunConfig:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     check_overrides(overrides)
     register_schema()
@@ -110,6 +100,7 @@ def compose(overrides: list[str]) -> RunConfig:
         try:
             values = hydra_compose("config", overrides=overrides)
         except HydraException as error:
-            cause = error.__cause__ or error
-            raise ConfigError(" ".join(str(cause).split())) from error
+            if isinstance(error.__cause__, OmegaConfBaseException):
+                raise _of_omegaconf(error.__cause__) from error
+            raise ConfigError(one_line(error.__cause__ or error)) from error
     return to_run_config(values)

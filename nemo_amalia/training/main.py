@@ -10,6 +10,7 @@ import traceback
 from functools import partial
 
 from nemo_amalia.config.compose import CONF, check_overrides, register_schema, to_run_config
+from nemo_amalia.config.validation.ranges import check_ranges
 from nemo_amalia.config.validation.run import validate
 from nemo_amalia.platform import prepare
 from nemo_amalia.training.job.console import CONSOLE_VARIABLE, Console, announce_loading, keep_stdout
@@ -42,6 +43,7 @@ def run_rank(values, work=train_rank, settle=None, overrides=()) -> None:
     console = Console(run.run_dir, rank)
     console.redirect_libraries()
     try:
+        check_ranges(run)
         if settle is not None:
             settle(run, world)
         validate(run, world)

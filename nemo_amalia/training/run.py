@@ -23,7 +23,7 @@ from nemo_amalia.training.callbacks.progress import Progress
 from nemo_amalia.training.callbacks.prune_positions import PruneDataState
 from nemo_amalia.training.job.console import Console
 from nemo_amalia.training.preflight.position import check_position, resumed_step
-from nemo_amalia.training.preflight.schedule import check_schedule
+from nemo_amalia.training.preflight.resume import check_resume, keep_config
 from nemo_amalia.training.preflight.steps import settle_steps
 from nemo_amalia.training.reference.file import FileReference, reference_command, reference_path
 from nemo_amalia.training.reference.fingerprint import fingerprint
@@ -74,8 +74,10 @@ def prepare_run(
         console.say(length)
     model = read_provider(run.model.checkpoint)
     check_model_layout(run, model, engine=HAVE_TE)
+    check_resume(run)
     check_position(run, int(os.environ.get("WORLD_SIZE", 1)))
-    check_schedule(run)
+    if not console.rank:
+        keep_config(run)
     assets = keep_assets(run, console.rank)
     container = build_container(run, model, assets, backend)
     counts = StepCounts()

@@ -58,9 +58,21 @@ def test_two_ranks_train_and_say_so(folder):
     assert [m["step"] for m in metrics] == [1, 2] and all(0 < m["pack_fill"] <= 1 for m in metrics)
     assert list((folder / "good" / "tensorboard").glob("events.*"))
     assert (folder / "good" / "checkpoints" / "hf" / "tokenizer.json").is_file()
-    longer = train(folder, "data", "good", 9)  # what Bridge saved is what is compared, before a rank starts
+    another_run_is_refused_before_a_rank_starts(folder)
+
+
+def another_run_is_refused_before_a_rank_starts(folder):
+    """By the configuration that the run kept; without it, by what Bridge saved of the schedule."""
+    longer = train(folder, "data", "good", 9)
     assert longer.returncode == 2 and LOADING not in longer.stderr
-    assert "goes on after step 2 of a run with stage.train_steps=2 (now 9)" in longer.stderr
+    assert "goes on after step 2 of a run with stage.train_steps=2 (now 9): give those" in longer.stderr
+    more = ["stage.trainable=[connector,decoder]", "optim.adam_beta2=0.9", "--check"]
+    check = [*command_of(folder, "data", "good", 2), *more]
+    for kept in (True, False):
+        done = subprocess.run(check, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2 and "stage.trainable=[tower,connector,decoder] (now [connector," in done.stderr
+        assert ("optim.adam_beta2=0.95 (now 0.9)" in done.stderr) == kept
+        (folder / "good" / "run_config.json").unlink(missing_ok=True)
 
 
 @pytest.mark.slow

@@ -43,7 +43,8 @@ MAY_IMPORT = {
         "training.setup": "config data.settings data.provider model training.preflight",
         "training.callbacks": "config data.faults model.freeze training.job training.preflight training.steps",
         "training.reference": "config data model bridge training.job training.setup training.steps",
-        "training.launch": "config data.shards bridge.checkpoints training.job training.preflight training.reference",
+        "training.launch": "config data.shards bridge.checkpoints bridge.saved_sizes training.job training.preflight "
+        "training.reference",
         "training": "config data model bridge",  # run, main and reference_main: all of training
         "cluster.plan": "config data.samples data.images data.packing data.loading.collator model.provider bridge",
         "cluster.dryrun": "config data.samples model training.setup training.steps cluster.plan",

@@ -14,6 +14,7 @@ from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.config.validation.layout import validate_layout
 from nemo_amalia.config.validation.model import check_model_layout
 from nemo_amalia.config.validation.precision import validate_precision
+from nemo_amalia.config.validation.ranges import check_ranges
 from nemo_amalia.utils.errors import ConfigError
 
 PLACES = ("run_dir", "data.path", "model.checkpoint")
@@ -38,7 +39,9 @@ def requested(overrides: list[str]) -> RunConfig:
     words = [f"{place}={NO_PLACE}" for place in PLACES if place not in given]
     if not given & {"model", "model.checkpoint", "model.architecture"}:
         words.append("model=amalia_9b")
-    return compose([*words, *overrides])
+    run = compose([*words, *overrides])
+    check_ranges(run)
+    return run
 
 
 def settled(overrides: list[str], asked: int | None) -> tuple[RunConfig, ModelShape, int]:

@@ -1,4 +1,4 @@
-"""Layouts that cannot run, by the run's own numbers; called by validate. Reads no files.
+"""Layouts that cannot run, by the run's own numbers, each in its range; called by validate. Reads no files.
 
 What needs the checkpoint (heads, widths and layers over the layout) is in config/validation/model.py; whether there is
 enough memory is `amalia plan`'s to say (the ``checks`` of training/launch/train.py).
@@ -8,18 +8,12 @@ from __future__ import annotations
 
 from nemo_amalia.config.derived import model_ranks, row_multiple
 from nemo_amalia.config.precision import fp8_scaling
-from nemo_amalia.config.schema import RECOMPUTE, RunConfig
+from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.utils.errors import ConfigError
 
 
 def validate_layout(run: RunConfig, world_size: int) -> None:
     """Raise ConfigError with what was seen, what was expected and what to do."""
-    p = run.parallel
-    if p.recompute not in RECOMPUTE:
-        raise ConfigError(f"parallel.recompute is {p.recompute!r}: choose one of {', '.join(RECOMPUTE)}")
-    for name in ("tensor", "pipeline", "context", "recompute_layers"):
-        if getattr(p, name) < 1:
-            raise ConfigError(f"parallel.{name} is {getattr(p, name)}: it must be at least 1")
     _world(run, world_size)
     _nodes(run, world_size)
     microbatches = _batch(run, world_size)
@@ -88,8 +82,6 @@ def _tokens(run: RunConfig) -> None:
 
 def _pipeline(run: RunConfig, microbatches: int) -> None:
     p = run.parallel
-    if p.virtual_pipeline is not None and p.virtual_pipeline < 2:
-        raise ConfigError(f"parallel.virtual_pipeline is {p.virtual_pipeline}: expected 2 or more, or null")
     if p.virtual_pipeline and p.pipeline == 1:
         raise ConfigError(f"parallel.virtual_pipeline is {p.virtual_pipeline}: it needs parallel.pipeline > 1")
     if p.virtual_pipeline and microbatches % p.pipeline:
@@ -103,10 +95,9 @@ def _pipeline(run: RunConfig, microbatches: int) -> None:
             continue
         if p.pipeline == 1:
             raise ConfigError(f"parallel.{name} is {layers} and parallel.pipeline is 1: set it to null")
-        if layers < 1 or layers % (p.virtual_pipeline or 1):
+        if layers % (p.virtual_pipeline or 1):
             raise ConfigError(
-                f"parallel.{name} is {layers}: expected at least 1, and a multiple of parallel.virtual_pipeline "
-                f"{p.virtual_pipeline or 1}"
+                f"parallel.{name} is {layers}: expected a multiple of parallel.virtual_pipeline {p.virtual_pipeline}"
             )
 
 

@@ -25,8 +25,6 @@ def validate_precision(run: RunConfig) -> None:
         raise ConfigError(f"precision.fp8_format is {precision.fp8_format!r}: choose one of {', '.join(FP8_FORMATS)}")
     for name in ("first_layers_bf16", "last_layers_bf16"):
         count = getattr(precision, name)
-        if count < 0:
-            raise ConfigError(f"precision.{name} is {count}: expected 0 or more decoder layers")
         if count and scaling == "delayed":
             raise ConfigError(
                 f"precision.{name} is {count} with delayed scaling, which has every layer in FP8 (Megatron-Core): set "

@@ -5,15 +5,14 @@ from pathlib import Path
 from nemo_amalia.config.derived import model_ranks, segment_multiple
 from nemo_amalia.config.schema import (
     MODULES,
-    PACKING_ALGORITHMS,
     PREFERENCE_STAGE,
-    SCHEDULES,
     DataConfig,
     RunConfig,
 )
 from nemo_amalia.config.validation.layout import validate_layout
 from nemo_amalia.config.validation.precision import validate_precision
 from nemo_amalia.config.validation.preference import validate_preference
+from nemo_amalia.config.validation.ranges import check_ranges
 from nemo_amalia.utils.errors import ConfigError
 from nemo_amalia.utils.files import quoted
 
@@ -22,6 +21,7 @@ __all__ = ["model_ranks", "pack_command", "segment_multiple", "validate"]
 
 def validate(run: RunConfig, world_size: int) -> None:
     """Raise ConfigError with what was seen, what was expected and what to do. Reads no weights."""
+    check_ranges(run)
     _stage(run)
     if run.stage.name == PREFERENCE_STAGE:
         validate_preference(run)
@@ -31,21 +31,12 @@ def validate(run: RunConfig, world_size: int) -> None:
     _places(run)
 
 
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
-
-
 def _stage(run: RunConfig) -> None:
     stage = run.stage
-    _one_of("stage.schedule", stage.schedule, SCHEDULES)
-    _one_of("data.on_bad_sample", run.data.on_bad_sample, ("fail", "drop"))
-    _one_of("data.packing_algorithm", run.data.packing_algorithm, PACKING_ALGORITHMS)
     if not stage.trainable:
         raise ConfigError(f"stage.trainable is empty: name at least one of {', '.join(MODULES)}")
     for name in stage.trainable:
-        _one_of("stage.trainable", name, MODULES)
-        if getattr(stage.learning_rates, name) <= 0:
+        if getattr(stage.learning_rates, name) == 0:
             raise ConfigError(f"stage.trainable has {name}, but stage.learning_rates.{name} is 0: give it a rate")
     if stage.packing and stage.micro_batch_size != 1:
         raise ConfigError(
@@ -53,9 +44,6 @@ def _stage(run: RunConfig) -> None:
             "set stage.micro_batch_size=1 and choose stage.seq_length for the memory"
         )
     _length(run)
-    for name in ("global_batch_size", "seq_length", "micro_batch_size"):
-        if getattr(stage, name) < 1:
-            raise ConfigError(f"stage.{name} is {getattr(stage, name)}: it must be at least 1")
 
 
 def _data(run: RunConfig) -> None:
@@ -65,19 +53,6 @@ def _data(run: RunConfig) -> None:
             f"stage {run.stage.name} has stage.packing=false: a pair is two segments of one pack; set "
             "stage.packing=true"
         )
-    if not 0 <= data.max_dropped_fraction <= 1:
-        raise ConfigError(
-            f"data.max_dropped_fraction is {data.max_dropped_fraction}: expected a fraction from 0 to 1, such as 0.001 "
-            "for one in a thousand"
-        )
-    if data.max_image_pixels < 1:
-        raise ConfigError(
-            f"data.max_image_pixels is {data.max_image_pixels}: expected a number of pixels, 1 or more, as 100000000"
-        )
-    if not data.worker_timeout > 0:
-        raise ConfigError(f"data.worker_timeout is {data.worker_timeout}: expected seconds, more than 0")
-    if data.num_workers < 0:
-        raise ConfigError(f"data.num_workers is {data.num_workers}: expected 0 (read in the training process) or more")
     if data.quarantine is not None and not Path(data.quarantine).exists():
         raise ConfigError(f"data.quarantine {data.quarantine} does not exist: name a .jsonl, or a run's quarantine/")
     own = (Path(run.run_dir) / "quarantine").absolute()
@@ -98,15 +73,13 @@ def _length(run: RunConfig) -> None:
             "data.pack_index is given and stage.packing is false: set stage.packing=true, or take no index"
         )
     if stage.epochs is None:
-        if stage.train_steps is None or stage.train_steps < 1:
-            raise ConfigError(f"stage.train_steps is {stage.train_steps}: it must be at least 1")
+        if stage.train_steps is None:
+            raise ConfigError("stage.train_steps is null: give a number of steps, or stage.epochs with data.pack_index")
     elif index is None:
         raise ConfigError(
             f"stage.epochs is {stage.epochs:g} and only an index of packs knows how long an epoch is: run "
             f"`{pack_command(run, 'data.packs')}` and add data.pack_index=data.packs, or give stage.train_steps"
         )
-    elif stage.epochs <= 0:
-        raise ConfigError(f"stage.epochs is {stage.epochs:g}: it must be more than 0")
 
 
 def pack_command(run: RunConfig, out: str) -> str:

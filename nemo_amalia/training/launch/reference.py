@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.config.validation.ranges import check_ranges
 from nemo_amalia.config.validation.run import model_ranks, validate
 from nemo_amalia.training.job.environment import array_turn
 from nemo_amalia.training.launch.train import check_places, default_ranks, start_ranks
@@ -34,6 +35,7 @@ def settle_batch(run: RunConfig, world_size: int) -> None:
 
 def launch_reference(run: RunConfig, overrides: list[str]) -> int:
     """Validate, start the ranks under torchrun and wait; returns their exit code. Raises ConfigError first."""
+    check_ranges(run)
     if Path(run.stage.reference_file).exists():
         raise ConfigError(f"{run.stage.reference_file} is there already: delete it, or name another with --out")
     ranks = default_ranks(run)

@@ -9,19 +9,21 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from nemo_amalia.bridge.checkpoints import assets_of, latest_iteration
-from nemo_amalia.config.schema import RunConfig
+from nemo_amalia.bridge.saved_sizes import read_sizes
+from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
+from nemo_amalia.config.validation.model import check_model_layout
 from nemo_amalia.config.validation.run import model_ranks, validate
 from nemo_amalia.data.shards.check import check_folder
 from nemo_amalia.training.job.console import CONSOLE_VARIABLE, announce_loading
 from nemo_amalia.training.job.environment import restart_patience
 from nemo_amalia.training.job.run_lock import claim
 from nemo_amalia.training.preflight.position import check_position, resumed_step
-from nemo_amalia.training.preflight.schedule import check_schedule
+from nemo_amalia.training.preflight.resume import check_resume
 from nemo_amalia.training.preflight.steps import settle_steps
-from nemo_amalia.training.reference.fingerprint import check_reference
 from nemo_amalia.utils.devices import gpu_count
 from nemo_amalia.utils.process import end_with_parent
 
@@ -45,12 +47,13 @@ def check(
 ) -> str:
     """Everything that can be refused before a rank starts; the line that says what would run. Raises ConfigError."""
     validate(run, ranks)
+    check_places(run)
     for further in checks:
         further(run, ranks)
-    check_inputs(run, overrides)
-    check_position(run, ranks)
     settle_steps(run)
-    check_schedule(run)
+    check_resume(run)
+    check_position(run, ranks)
+    _check_reference(run, overrides)
     claim(run.run_dir, keep=False, patience=restart_patience(), say=partial(print, flush=True))
     step = resumed_step(run)
     begin = f"goes on after step {step}" if step else f"starts from {run.model.checkpoint}"
@@ -60,7 +63,14 @@ def check(
 def check_inputs(run: RunConfig, overrides: Sequence[str] = ()) -> None:
     """What one process reads for all: raises ConfigError for torn checkpoints, data or reference that do not fit."""
     check_places(run)
-    check_reference(run, overrides)
+    _check_reference(run, overrides)
+
+
+def _check_reference(run: RunConfig, overrides: Sequence[str]) -> None:
+    if run.stage.name == PREFERENCE_STAGE:
+        from nemo_amalia.training.reference.fingerprint import check_reference  # it loads torch
+
+        check_reference(run, overrides)
 
 
 def default_ranks(run: RunConfig) -> int:
@@ -94,9 +104,11 @@ def start_ranks(run: RunConfig, ranks: int, module: str, overrides: list[str]) -
 
 
 def check_places(run: RunConfig) -> None:
-    """Raise ConfigError for data that is not prepared and for a torn checkpoint, to start from or to resume."""
+    """Raise a UserError for data that is not prepared, a torn checkpoint, or a layout that its model does not fit."""
     check_folder(run.data.path)
-    latest_iteration(run.model.checkpoint)
+    # Without a GPU the FP8 of a job elsewhere is not judged here: `amalia plan` does, and its ranks.
+    engine = bool(gpu_count()) and find_spec("transformer_engine") is not None
+    check_model_layout(run, read_sizes(run.model.checkpoint), engine)
     assets_of(run.model.checkpoint)
     own = Path(run.run_dir) / "checkpoints"
     if (own / "latest_checkpointed_iteration.txt").is_file():

@@ -2,7 +2,8 @@
 
 import pytest
 
-from nemo_amalia.config.compose import APART, CONF, compose, known_keys
+from nemo_amalia.config.compose import APART, CONF, compose
+from nemo_amalia.config.overrides import known_keys
 from nemo_amalia.config.schema import RENAMED
 from nemo_amalia.utils.errors import UserError
 
@@ -48,7 +49,7 @@ def test_a_recipe_is_a_difference_from_the_papers():
         (["data_prep=sepic"], "make data with `amalia-data NAME run`"),
         (["train"], "write key=value"),
         (["stage.train_steps=4", "stage.epochs=2"], "stage.train_steps and stage.epochs are both given"),
-        (["stage.train_steps=many"], "could not be converted to Integer"),
+        (["stage.train_steps=many"], "stage.train_steps=many: expected a whole number"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_a_remedy(words, said):

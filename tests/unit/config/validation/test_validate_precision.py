@@ -41,7 +41,6 @@ def test_every_recipe_has_a_file():
             ["precision=fp8_current", "precision.fp8_format=e5m2"],
             "precision.fp8_format is 'e5m2': choose one of hybrid",
         ),
-        (["precision=fp8_current", "precision.last_layers_bf16=-1"], "last_layers_bf16 is -1: expected 0 or more"),
         (["precision=fp8_delayed", "precision.first_layers_bf16=1"], "set it to 0, or take precision=fp8_current"),
         (["precision=bf16", "precision.fp8_format=e4m3"], "has no FP8: leave it out, or take precision=fp8_current"),
         (["precision=fp32", "precision.last_layers_bf16=1"], "precision.last_layers_bf16 is 1 and precision.recipe"),

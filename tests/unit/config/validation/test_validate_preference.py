@@ -26,11 +26,7 @@ def test_the_stage_of_conf_passes(run):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"preference_loss": "hinge"}, "choose one of sigmoid, ipo, robust"),
-        ({"reference_policy_kl_penalty": 0.0}, "beta must be more than 0"),
-        ({"label_smoothing": 0.5}, "less than 0.5"),
         ({"label_smoothing": 0.1, "preference_loss": "ipo"}, "ipo has none"),
-        ({"sft_loss_weight": -1.0}, "stage.preference.sft_loss_weight is -1.0"),
         ({"preference_loss_weight": 0.0}, "there is no loss"),
     ],
 )
@@ -45,10 +41,28 @@ def test_losses_that_cannot_be(run, changes, said):
     validate(other, 1)
 
 
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("preference.preference_loss", "hinge", "choose one of sigmoid, ipo, robust"),
+        ("preference.reference_policy_kl_penalty", 0.0, "expected a number above 0"),
+        ("preference.label_smoothing", 0.5, "expected a number of at least 0 and below 0.5"),
+        ("preference.sft_loss_weight", -1.0, "expected a number from 0"),
+        ("reference", "online", "choose one of precomputed, in_memory"),
+    ],
+)
+def test_what_the_schema_does_not_allow_is_refused_of_every_stage(run, name, value, said):
+    section, _, last = name.rpartition(".")
+    setattr(run.stage.preference if section else run.stage, last, value)
+    for stage in ("dpo", "sft"):
+        run.stage.name = stage
+        with pytest.raises(
+            UserError, match=f"stage.{name} is {value:{'g' if isinstance(value, float) else ''}}: {said}"
+        ):
+            validate(run, 1)
+
+
 def test_references(run):
-    run.stage.reference = "online"
-    with pytest.raises(UserError, match="choose one of precomputed, in_memory"):
-        validate(run, 1)
     run.stage.reference, run.stage.reference_file = "in_memory", "pairs.parquet"
     with pytest.raises(UserError, match="reads none"):
         validate(run, 1)

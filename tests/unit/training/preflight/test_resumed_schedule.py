@@ -1,10 +1,10 @@
-"""A run that resumes keeps the schedule of its checkpoint, or is refused by name before a rank starts."""
+"""A run that began before its configuration was kept resumes with the schedule that Bridge saved, or is refused."""
 
 import pytest
 import yaml
 
 from nemo_amalia.config.schema import RunConfig
-from nemo_amalia.training.preflight.schedule import check_schedule
+from nemo_amalia.training.preflight.resume import check_resume, keep_config
 from nemo_amalia.utils.errors import UserError
 
 
@@ -36,8 +36,10 @@ def run(tmp_path):
 
 
 def test_the_same_schedule_goes_on(run, tmp_path):
-    check_schedule(run)
-    check_schedule(RunConfig(run_dir=str(tmp_path / "new")))
+    check_resume(run)
+    keep_config(run)  # of this run nobody knows the rest
+    assert not (tmp_path / "run_config.json").exists()
+    check_resume(RunConfig(run_dir=str(tmp_path / "new")))
 
 
 CHANGES = {
@@ -54,13 +56,21 @@ def test_another_is_refused_by_name(run, said):
     name, value = CHANGES[said]
     setattr(run.stage, name, value)
     with pytest.raises(UserError) as info:
-        check_schedule(run)
+        check_resume(run)
     message = str(info.value)
     assert "goes on after step 30 of a run with " in message and said in message and "\n" not in message
     assert f"model.checkpoint={run.run_dir}/checkpoints and another run_dir" in message
 
 
+@pytest.mark.parametrize("modules", [["tower", "connector", "decoder"], ["decoder"]])
+def test_more_or_fewer_modules_are_refused(run, modules):
+    run.stage.trainable, run.stage.learning_rates.connector = modules, 1e-5
+    said = rf"stage.trainable=\[tower,decoder\] \(now \[{','.join(modules)}\]\): give those"
+    with pytest.raises(UserError, match=said):
+        check_resume(run)
+
+
 def test_a_module_s_rate_and_the_weight_decay_count(run):
     run.stage.learning_rates.tower, run.optim.weight_decay = 1e-6, 0.25
     with pytest.raises(UserError, match=r"learning_rates.tower=2e-06 \(now 1e-06\), optim.weight_decay=.*now 0.25"):
-        check_schedule(run)
+        check_resume(run)
