@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,14 @@ from megatron.energon import WorkerConfig, get_savable_loader, get_train_dataset
 from nemo_amalia.data.faults.board import FaultBoard
 from nemo_amalia.data.faults.quarantine import Quarantine
 from nemo_amalia.data.images.headers import MAX_PIXELS
-from nemo_amalia.data.loading.position import differences, resolve
+from nemo_amalia.data.loading import energon_internals as internals
+from nemo_amalia.data.loading.position import resolve
 from nemo_amalia.data.loading.settings import StreamSettings, pack_parts
+from nemo_amalia.data.loading.stream import Stream
 from nemo_amalia.data.loading.task_encoder import AmaliaTaskEncoder
-from nemo_amalia.data.loading.workers import (
-    PatientQueue,
-    WorkerLostError,
-    awaited,
-    in_one_line,
-    lost_worker,
-    ready_to_fork,
-)
+from nemo_amalia.data.loading.workers import PatientQueue, WorkerLostError, lost_worker
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
 from nemo_amalia.utils.devices import has_gpu
-from nemo_amalia.utils.errors import DataError
 
 STATE_VERSION = 1
 BEFORE = {"max_image_pixels": MAX_PIXELS, "records": "conversations"}  # what older positions do not name
@@ -93,8 +86,15 @@ def _task_encoder(config: StreamSettings, faults: FaultBoard, quarantine: Quaran
     )
 
 
-class PackLoader:
-    """Iterates PackedBatch; `state` and `restore` are exact. One iteration in a loader's life."""
+class PackLoader(Stream):
+    """Micro-batches of packs that Energon makes on the way."""
+
+    VERSION = STATE_VERSION
+    OTHER_STATE = (
+        f"this is no data state of version {STATE_VERSION}, as a stream without an index of packs saves it: resume "
+        "with the data.pack_index of the saved run, or begin the data again with data.start_anew_at=STEP of that "
+        "checkpoint; samples are then seen again"
+    )
 
     def __init__(
         self,
@@ -104,56 +104,28 @@ class PackLoader:
         layout: dict[str, Any],
         worker_timeout: float = 600,
     ) -> None:
-        self.faults = faults
+        super().__init__(faults, worker_timeout)
         self.layout = layout
-        self.worker_timeout = worker_timeout
         self._energon = energon
         self.task_encoder = task_encoder
-        self._iterator: Iterator[Any] | None = None
         if energon.num_workers:
             energon.timeout = worker_timeout
-            energon.result_queues = [
-                PatientQueue(answers, number, worker_timeout, self._no_answer)
-                for number, answers in enumerate(energon.result_queues)
-            ]
+            internals.wrap_answers(
+                energon, lambda answers, number: PatientQueue(answers, number, worker_timeout, self._no_answer)
+            )
 
-    def __iter__(self) -> PackLoader:
-        return self
+    def _start(self) -> Iterator[Any]:
+        return iter(self._energon)
 
-    def __next__(self) -> PackedBatch:
-        """Raises, in one line: BadSampleError when a worker refused a sample, WorkerLostError when it died or hangs."""
-        first = self._iterator is None
-        if first:
-            self._iterator = iter(self._energon)
-        while True:
-            try:
-                with ready_to_fork() if first else nullcontext():
-                    item = next(self._iterator)
-            except StopIteration:
-                raise
-            except Exception as error:
-                named = in_one_line(error, self.faults, self.lost_worker)
-                if named is error:
-                    raise
-                raise named from error
-            batch = self.task_encoder.assembler(item) if isinstance(item, Pack) else item
-            if batch is not None:
-                return batch
+    def _worker_iterator(self) -> Any | None:
+        return internals.worker_iterator(self._energon)
 
-    def lost_worker(self, timed_out: bool = False) -> str | None:
-        """One line on a worker that died, or that hangs when the wait for the next batch timed out; else None.
-
-        torch notices a death by a signal, wherever this process is: ask here after any exception.
-        """
-        iterator = getattr(self._energon, "_iterator", None)
-        stuck = awaited(iterator) if timed_out and iterator is not None else None
-        return lost_worker(iterator, self.faults, stuck, self.worker_timeout)
+    def _batch(self, item: Any) -> PackedBatch | None:
+        return self.task_encoder.assembler(item) if isinstance(item, Pack) else item
 
     def _no_answer(self, number: int) -> WorkerLostError:
-        iterator = self._energon._iterator
-        # Energon numbers workers from the one that a restored position began with (worker_id_offset).
-        stuck = (number - self._energon.dataset._worker_offset) % len(iterator._workers)
-        return WorkerLostError(lost_worker(iterator, self.faults, stuck, self.worker_timeout))
+        stuck = internals.worker_of_answers(self._energon, number)
+        return WorkerLostError(lost_worker(self._worker_iterator(), self.faults, stuck, self.worker_timeout))
 
     def state(self) -> dict[str, Any]:
         """The position after the last batch given out: restore keys and counters, tens of kilobytes.
@@ -162,36 +134,24 @@ class PackLoader:
         """
         return {
             "version": STATE_VERSION,
-            "layout": dict(self.layout),
+            "layout": self._identity(),
             "energon": self._energon.save_state_rank(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continues where `state` was taken. Before the first batch only.
+    def _identity(self) -> dict[str, Any]:
+        """Energon's position is that of each worker of each rank and cannot be redistributed."""
+        return dict(self.layout)
 
-        Raises DataError when the state comes from another layout: Energon's position is that of each worker
-        of each rank and cannot be redistributed.
-        """
-        if self._iterator is not None:
-            raise DataError("this loader has already given batches: build a new one and restore it first")
-        if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
-            raise DataError(f"this is no data state of version {STATE_VERSION}: {str(state)[:80]!r}")
-        differing = differences(BEFORE | state["layout"], self.layout)
-        if differing:
-            raise DataError(
-                f"the data position cannot be restored: {'; '.join(differing)}. Resume with the saved values, or begin "
-                "the data again with data.start_anew_at=STEP of that checkpoint and accept that samples are seen again"
-            )
+    def _saved_identity(self, state: dict[str, Any]) -> dict[str, Any]:
+        return BEFORE | state["layout"]
+
+    def _resume(self, state: dict[str, Any]) -> None:
         self._energon.restore_state_rank(state["energon"])
 
     def close(self) -> None:
         """Ends the workers."""
-        self._iterator = None
-        self._energon._epoch_iterator = None
-        workers = getattr(self._energon, "_iterator", None)
-        if workers is not None:
-            workers._shutdown_workers()
-            self._energon._iterator = None
+        self._items = None
+        internals.end_workers(self._energon)
 
 
 def _stop_the_run(error: Exception, sample: Any, sources: list[Any] | None = None) -> None:
