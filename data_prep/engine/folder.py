@@ -89,13 +89,12 @@ class RunFolder:
 
     def run(self) -> dict[str, Any]:
         """run.json. Raises DataError where no run has begun here."""
-        try:
-            return read_json(self.path / "run.json")
-        except FileNotFoundError:
+        if not (self.path / "run.json").is_file():
             raise DataError(
                 f"no run has begun in {self.path}: begin one with `amalia-data {self._name} run`, or say where it is "
                 "with run_dir=..."
-            ) from None
+            )
+        return read_json(self.path / "run.json")
 
     def begin(self, conf: Any, commit: str) -> dict[str, Any]:
         """Writes run.json, or compares it where it is there. Raises DataError on other settings than the run's."""

@@ -2,15 +2,17 @@
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.utils.errors import ConfigError
-from nemo_amalia.utils.text import first_line
+from nemo_amalia.utils.overrides import explained, refuse_unreadable
 
 # Beside the package: an editable install, as `make setup` does it, is the only one that finds conf/.
 CONF = Path(__file__).resolve().parents[2] / "conf"
+SCHEMA = "nemo_amalia/config/schema.py"  # where an error sends who looks for a key
 
 
 def known_keys(schema: type = RunConfig, prefix: str = "") -> list[str]:
@@ -51,6 +53,8 @@ def check_overrides(overrides: list[str]) -> None:
         if not equals:
             raise ConfigError(f"{word!r} is not an override: write key=value, as in stage=sft or data.path=FOLDER")
         key = key.lstrip("+~")
+        if not key:
+            raise ConfigError(f"{word!r} has no key before the =: write key=value, as in stage=sft")
         if key in APART:
             raise ConfigError(APART[key])
         if key in groups:
@@ -61,6 +65,7 @@ def check_overrides(overrides: list[str]) -> None:
                 raise ConfigError(f"{key}={value}: conf/{key} has {', '.join(choices)}{hint}")
         elif not key.startswith("hydra"):
             refuse_unknown(key)
+    refuse_unreadable(overrides)
     given = {word.lstrip("+").partition("=")[0] for word in overrides if not word.endswith(("=null", "=None"))}
     if {"stage.train_steps", "stage.epochs"} <= given:
         raise ConfigError("stage.train_steps and stage.epochs are both given: leave one of them out")
@@ -73,18 +78,18 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
 
 
-def to_run_config(values: Any) -> RunConfig:
+def to_run_config(values: Any, overrides: Sequence[str] = ()) -> RunConfig:
     """Hydra's values as a RunConfig. Raises ConfigError naming the key that has no value or the wrong type."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    missing = sorted(OmegaConf.missing_keys(values))
-    if missing:
-        raise ConfigError(f"no value for {', '.join(missing)}: add {missing[0]}=... to the command")
     try:
+        missing = sorted(OmegaConf.missing_keys(values))
+        if missing:
+            raise ConfigError(f"no value for {', '.join(missing)}: add {missing[0]}=... to the command")
         return OmegaConf.to_object(values)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{error.full_key}: {first_line(error)}") from error
+        raise ConfigError(explained(error, overrides, known_keys(), SCHEMA)) from error
 
 
 def compose(overrides: list[str]) -> RunConfig:
@@ -95,13 +100,13 @@ def compose(overrides: list[str]) -> RunConfig:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     check_overrides(overrides)
     register_schema()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
             values = hydra_compose("config", overrides=overrides)
-        except HydraException as error:
-            cause = error.__cause__ or error
-            raise ConfigError(" ".join(str(cause).split())) from error
-    return to_run_config(values)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(explained(error, overrides, known_keys(), SCHEMA)) from error
+    return to_run_config(values, overrides)
