@@ -23,6 +23,7 @@ from nemo_amalia.training.preflight.schedule import check_schedule
 from nemo_amalia.training.preflight.steps import settle_steps
 from nemo_amalia.training.reference.fingerprint import check_reference
 from nemo_amalia.utils.devices import gpu_count
+from nemo_amalia.utils.errors import INTERRUPTED
 from nemo_amalia.utils.process import end_with_parent
 
 
@@ -116,7 +117,7 @@ def _follow(job: subprocess.Popen, console: Path, logs: Path) -> int:
         except KeyboardInterrupt:
             job.terminate()
             job.wait()
-            return 130
+            return INTERRUPTED
     if job.returncode and not errors:
         print(f"error: the ranks ended with code {job.returncode}; see {logs}/rank_*.log and torchrun.log", flush=True)
     return job.returncode
