@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import re
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from nemo_amalia.utils.errors import ConfigError
+from nemo_amalia.utils.hydra_words import explained, refuse_unreadable
 
 # Beside the package: an editable install is the only one that finds conf/ (as nemo_amalia/config/compose.py).
 CONF = Path(__file__).resolve().parents[1] / "conf" / "data_prep"
@@ -39,7 +39,28 @@ def compose_unchecked(name: str, overrides: list[str]) -> Any:
     for word in overrides:
         if "=" not in word:
             raise ConfigError(f"{word!r} is not an override: write key=value, as in seed=1 or executor=slurm")
-    return _composed(name, overrides)
+        key, _, value = word.partition("=")
+        choices = sorted(path.stem for path in (CONF / key).glob("*.yaml")) if key.isidentifier() else []
+        if choices and value not in choices:
+            near = difflib.get_close_matches(value, choices, n=1, cutoff=0.3)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ConfigError(f"{word}: conf/data_prep/{key} has {', '.join(choices)}{hint}")
+    _without_plugins()
+    refuse_unreadable(overrides)
+    conf = _composed(name, overrides)
+    _check_kinds(conf, settings(name))
+    return conf
+
+
+def _check_kinds(conf: Any, own: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a value in place of a section, and for a folder or a module that is not text."""
+    for key, default in own.items():
+        if isinstance(default, dict) and not isinstance(conf[key], Mapping):
+            below = ", ".join(f"{key}.{name}=" for name in default)
+            raise ConfigError(f"{key}={conf[key]}: expected a section, whose settings are {below}")
+    for key in ("name", "pipeline", "run_dir", "out", "answers"):
+        if not isinstance(conf[key], str) and (key, conf[key]) != ("pipeline", None):
+            raise ConfigError(f"{key}={conf[key]}: expected text, in quotes where it is a number: {key}=\"'1'\"")
 
 
 def _composed(name: str, overrides: list[str]) -> Any:
@@ -47,14 +68,17 @@ def _composed(name: str, overrides: list[str]) -> Any:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra_compose(name, overrides=overrides)
-    except HydraException as error:
-        raise ConfigError(
-            hydra_error_text(error, f"conf/data_prep/{name}.yaml", lambda: _composed(name, []))
-        ) from error
+            conf = hydra_compose(name, overrides=overrides)
+        OmegaConf.to_container(conf, resolve=True)  # every ${...} now, where its error names the key
+        return conf
+    except (HydraException, OmegaConfBaseException) as error:
+        known = list(dotted_keys(_composed(name, []))) if overrides else []
+        raise ConfigError(explained(error, overrides, known, f"conf/data_prep/{name}.yaml")) from error
 
 
 def checked(conf: Any, library: Any) -> Any:
@@ -99,24 +123,16 @@ def _without_plugins() -> None:
         sys.modules["hydra_plugins"].__path__ = []
 
 
-def hydra_error_text(error: Exception, file: str, known: Callable[[], Any]) -> str:
-    """Hydra's or OmegaConf's error without its search path; for an unknown key the nearest one of `known()`, the values
-    that there are. file: where they are written.
-    """
-    text = " ".join(str(error.__cause__ or error).split()).partition(" Config search path")[0]
-    if not (unknown := re.match(r"Key '([^']+)' is not in struct full_key: (\S+)", text)):
-        return text
+def dotted_keys(conf: Any) -> Iterator[str]:
+    """Every key of a DictConfig, dotted."""
     from omegaconf import OmegaConf
 
-    keys = list(_dotted(OmegaConf.to_container(known(), throw_on_missing=False)))
-    near = difflib.get_close_matches(unknown[2], keys, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"see {file}"
-    return f"unknown config key {unknown[2]!r}: {hint}"
+    return _dotted(OmegaConf.to_container(conf, throw_on_missing=False))
 
 
 def _dotted(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for key, value in values.items():
-        yield prefix + key
+        yield f"{prefix}{key}"
         if isinstance(value, dict):
             yield from _dotted(value, f"{prefix}{key}.")
 

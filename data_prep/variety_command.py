@@ -2,16 +2,17 @@
 
 import argparse
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from data_prep.config import hydra_error_text
+from data_prep.config import dotted_keys
 from data_prep.variety_settings import variety_filter, variety_settings
 from nemo_amalia.utils.errors import ConfigError
-from nemo_amalia.utils.text import one_line
+from nemo_amalia.utils.hydra_words import explained
 from nemo_amalia.variety.classifier import Decision, VarietyFilter
 from nemo_amalia.variety.evidence import BRAZILIAN, Verdict
 
@@ -73,10 +74,14 @@ def _filter(overrides: list[str]) -> VarietyFilter:
     try:
         given = OmegaConf.from_dotlist(overrides)
         merged = OmegaConf.merge(conf, given)
+        OmegaConf.to_container(merged, resolve=True)  # every ${...} now, where its error names the key
     except OmegaConfBaseException as error:
-        raise ConfigError(hydra_error_text(error, "conf/data_prep/variety.yaml", lambda: conf)) from None
+        raise ConfigError(explained(error, overrides, dotted_keys(conf), "conf/data_prep/variety.yaml")) from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{' '.join(overrides)}: {one_line(error)}; expected key=value") from None
+        raise ConfigError(
+            f"{shlex.join(overrides)}: a value cannot be read as YAML ({getattr(error, 'problem', error)}); expected "
+            "key=value, with the value in quotes where it has brackets or a colon"
+        ) from error
     _check_kinds(OmegaConf.to_container(conf), OmegaConf.to_container(given))
     return variety_filter(merged)
 

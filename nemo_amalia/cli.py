@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from nemo_amalia.utils.errors import USER_ERROR, EnvironmentProblem, UserError
+from nemo_amalia.utils.errors import INTERRUPTED, USER_ERROR, EnvironmentProblem, UserError
 from nemo_amalia.utils.text import one_line
 
 HELP = """AMALIA-VL's training system on NVIDIA's NeMo stack.
@@ -80,7 +80,7 @@ def parser(with_data: bool = False) -> argparse.ArgumentParser:
     doctor.add_argument("--run-dir", type=Path, help="with --cluster: the file system to measure")
     data = commands.add_parser("data", help="shards: the mix, importing, packing, looking at them")
     if with_data:
-        data.set_defaults(run=lambda _: data.print_help() or 2)  # `amalia data` alone: what there is
+        data.set_defaults(run=lambda _: data.print_help() or USER_ERROR)  # `amalia data` alone: what there is
         below = data.add_subparsers(dest="data_command", metavar="command")
         for module in DATA_COMMANDS.values():
             importlib.import_module(module).add_command(below)
@@ -289,7 +289,7 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry of the ``amalia`` command. A UserError is one line on stderr and exit code 2."""
+    """Entry of the ``amalia`` command. A UserError is one line on stderr and exit code 2; other errors come out."""
     words = sys.argv[1:] if argv is None else argv
     try:
         arguments = parser(with_data=words[:1] == ["data"]).parse_args(words)
@@ -297,6 +297,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return USER_ERROR
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

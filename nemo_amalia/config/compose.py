@@ -2,16 +2,18 @@
 
 import difflib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo_amalia.config.overrides import KEYS, check_value, refuse_unknown
+from nemo_amalia.config.overrides import KEYS, check_value, known_keys, refuse_unknown
 from nemo_amalia.config.schema import RENAMED, RunConfig
 from nemo_amalia.utils.errors import ConfigError
-from nemo_amalia.utils.text import first_line, one_line
+from nemo_amalia.utils.hydra_words import explained, refuse_unreadable
 
 # Beside the package: an editable install, as `make setup` does it, is the only one that finds conf/.
 CONF = Path(__file__).resolve().parents[2] / "conf"
+SCHEMA = "nemo_amalia/config/schema.py"  # where an error sends who looks for a key
 
 
 def _refuse_renamed(key: str, assigned: str) -> None:
@@ -32,12 +34,14 @@ def check_overrides(overrides: list[str]) -> None:
 
     Raises ConfigError, before Hydra would, with a remedy.
     """
-    groups = {folder.name for folder in CONF.iterdir() if folder.is_dir()}
+    groups, of_keys = {folder.name for folder in CONF.iterdir() if folder.is_dir()}, []
     for word in overrides:
         key, equals, value = word.partition("=")
         if not equals:
             raise ConfigError(f"{word!r} is not an override: write key=value, as in stage=sft or data.path=FOLDER")
         key = key.lstrip("+~")
+        if not key:
+            raise ConfigError(f"{word!r} has no key before the =: write key=value, as in stage=sft")
         if key in APART:
             raise ConfigError(APART[key])
         if key in groups:
@@ -49,7 +53,10 @@ def check_overrides(overrides: list[str]) -> None:
         elif not key.startswith("hydra"):
             _refuse_renamed(key, equals + value)
             refuse_unknown(key)
-            check_value(word)
+            of_keys.append(word)
+    refuse_unreadable(overrides)
+    for word in of_keys:
+        check_value(word)
     given = {word.lstrip("+").partition("=")[0] for word in overrides if not word.endswith(("=null", "=None"))}
     if {"stage.train_steps", "stage.epochs"} <= given:
         raise ConfigError("stage.train_steps and stage.epochs are both given: leave one of them out")
@@ -62,7 +69,7 @@ def register_schema() -> None:
     ConfigStore.instance().store(name="run_schema", node=RunConfig)
 
 
-def to_run_config(values: Any) -> RunConfig:
+def to_run_config(values: Any, overrides: Sequence[str] = ()) -> RunConfig:
     """Hydra's values as a RunConfig. Raises ConfigError naming the key that has no value or the wrong type."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -71,17 +78,20 @@ def to_run_config(values: Any) -> RunConfig:
         missing = sorted(OmegaConf.missing_keys(values))
         run = None if missing else OmegaConf.to_object(values)
     except OmegaConfBaseException as error:
-        raise _of_omegaconf(error) from error
+        raise ConfigError(_explained(error, overrides)) from error
     if missing:
         raise ConfigError(f"no value for {', '.join(missing)}: add {missing[0]}=... to the command")
     return run
 
 
-def _of_omegaconf(error: Any) -> ConfigError:
-    """What a file of conf/ or a ${...} gave a key that it may not hold, in our words where the key is known."""
-    if error.full_key in KEYS:
-        return ConfigError(f"{error.full_key} has a value that is not of its type: {KEYS[error.full_key].remedy()}")
-    return ConfigError(f"{error.full_key or 'the configuration'}: {first_line(error)}")
+def _explained(error: Any, overrides: Sequence[str]) -> str:
+    """What composing raised, in our words: by the key's own type where it is known."""
+    from omegaconf.errors import ValidationError
+
+    cause = error.__cause__ or error
+    if isinstance(cause, ValidationError) and cause.full_key in KEYS:
+        return f"{cause.full_key} has a value that is not of its type: {KEYS[cause.full_key].remedy()}"
+    return explained(error, overrides, known_keys(), SCHEMA)
 
 
 def compose(overrides: list[str]) -> RunConfig:
@@ -99,8 +109,6 @@ def compose(overrides: list[str]) -> RunConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         try:
             values = hydra_compose("config", overrides=overrides)
-        except HydraException as error:
-            if isinstance(error.__cause__, OmegaConfBaseException):
-                raise _of_omegaconf(error.__cause__) from error
-            raise ConfigError(one_line(error.__cause__ or error)) from error
-    return to_run_config(values)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(_explained(error, overrides)) from error
+    return to_run_config(values, overrides)

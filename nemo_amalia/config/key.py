@@ -21,7 +21,7 @@ def key(
     above: float | None = None,
     below: float | None = None,
     choices: tuple[str, ...] = (),
-    path: bool = False,
+    is_path: bool = False,
     filled: bool = False,
 ) -> Any:
     """Return a dataclass field of one key.
@@ -32,7 +32,7 @@ def key(
         least, most: the smallest and the largest number, both allowed.
         above, below: as those, themselves not allowed.
         choices: the texts that a str may be, or that a list may hold.
-        path: a file or folder: never empty, and compared as an absolute path.
+        is_path: a file or folder: never empty, and compared as an absolute path.
         filled: a text that is never empty.
     """
     own = {
@@ -42,8 +42,8 @@ def key(
         "above": above,
         "below": below,
         "choices": choices,
-        "path": path,
-        "filled": filled or path,
+        "is_path": is_path,
+        "filled": filled or is_path,
     }
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={MAPPING: own})
@@ -67,7 +67,7 @@ class Key:
     above: float | None = None
     below: float | None = None
     choices: tuple[str, ...] = ()
-    path: bool = False
+    is_path: bool = False
     filled: bool = False
 
     @property
@@ -112,7 +112,7 @@ class Key:
             return f"choose one of {', '.join(self.choices)}{several}{null}"
         if self.numeric:
             return f"expected a {'whole ' if self.kind is int else ''}number {self._range()}{null}"
-        texts = {bool: "true or false", list: "a list, as [a,b]", str: "a path" if self.path else "a text"}
+        texts = {bool: "true or false", list: "a list, as [a,b]", str: "a path" if self.is_path else "a text"}
         return f"expected {texts[self.kind]}{null}"
 
     def _range(self) -> str:

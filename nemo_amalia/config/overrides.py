@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 from nemo_amalia.config.key import Key, keys_of
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.utils.errors import ConfigError
+from nemo_amalia.utils.hydra_words import unknown_key
 
 KEYS = {key.name: key for key in keys_of(RunConfig)}
 SECTIONS = {name[:at] for name in KEYS for at, letter in enumerate(name) if letter == "."}
@@ -20,36 +19,25 @@ def known_keys() -> list[str]:
 def refuse_unknown(key: str) -> None:
     """Raise ConfigError naming the nearest known key; nothing for a known one."""
     known = known_keys()
-    if key in known:
-        return
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"known at the top: {', '.join(k for k in known if '.' not in k)}"
-    raise ConfigError(f"unknown config key {key!r}: {hint}")
+    if key not in known:
+        top = ", ".join(one for one in known if "." not in one)
+        raise ConfigError(unknown_key(key, known, f"known at the top: {top}"))
 
 
 def check_value(word: str) -> None:
-    """Raise ConfigError for a word of a known key whose value Hydra cannot read, or is of another type than the key's.
+    """Raise ConfigError for a word of a known key whose value is of another type than the key's; it can be read.
 
     A value with ${...} is looked at when it is resolved.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
 
     name, _, text = word.partition("=")
     if name.startswith(("+", "~")) and not name.startswith("++"):
         bare = name.lstrip("+~")
         raise ConfigError(f"{word}: {bare} is in every run; give it another value with {bare}=..., without {name[0]}")
     name = name.lstrip("+")
-    quote = f"put the value in quotes of its own, as \"{name}='...'\""
-    remedy = KEYS[name].remedy() if name in KEYS and KEYS[name].kind is not str else quote
-    try:
-        parsed = OverridesParser.create().parse_override(word)
-    except HydraException as error:
-        raise ConfigError(f"{word} cannot be read: {remedy}") from error
-    if parsed.is_sweep_override():
-        raise ConfigError(f"{word} is several values, and a run takes one: {remedy}")
     if "${" not in text:
-        _check_type(name, parsed.value(), word)
+        _check_type(name, OverridesParser.create().parse_override(word).value(), word)
 
 
 def _check_type(name: str, value: object, word: str) -> None:

@@ -79,7 +79,7 @@ class StageConfig:
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)  # read by stage dpo alone, as all below
     reference: str = same("precomputed", choices=REFERENCES)  # a file of `amalia reference`, or a frozen second model
     # None: beside the data (reference_file of training/reference/file.py)
-    reference_file: str | None = free(None, path=True)
+    reference_file: str | None = free(None, is_path=True)
 
     @property
     def sample_kind(self) -> str:
@@ -91,7 +91,7 @@ class StageConfig:
 class ModelConfig:
     """Where the weights come from, and how the tower is run. The architecture is read from the checkpoint."""
 
-    checkpoint: str = same(MISSING, path=True)  # a Megatron checkpoint: of `amalia import`, or of the stage before
+    checkpoint: str = same(MISSING, is_path=True)  # a Megatron checkpoint: of `amalia import`, or of the stage before
     # for `amalia plan` and `dryrun` without one: a folder of conf/model, or an HF one
     architecture: str | None = free(None)
     tower_data_parallel: bool = free(True)  # each TP rank encodes its share of the tiles; False: all encode all
@@ -101,9 +101,9 @@ class ModelConfig:
 class DataConfig:
     """Where samples come from and how they wait."""
 
-    path: str = same(MISSING, path=True)  # a prepared WebDataset folder, or a metadataset.yaml of several
+    path: str = same(MISSING, is_path=True)  # a prepared WebDataset folder, or a metadataset.yaml of several
     # of `amalia data pack`: known packs, exact epochs; None: Energon packs in a buffer
-    pack_index: str | None = free(None, path=True)
+    pack_index: str | None = free(None, is_path=True)
     share_pair_images: bool = free(True)  # of a pair: encoded once for both answers; False: once for each, to compare
     num_workers: int = free(2, least=0, most=512)
     packing_buffer_size: int = free(500, least=1, most=1_000_000)  # samples that the packing algorithm looks at
@@ -117,7 +117,7 @@ class DataConfig:
     max_dropped_fraction: float = free(0.001, least=0, most=1)
     # seconds without a batch after which a worker counts as hanging
     worker_timeout: float = free(600.0, above=0, most=1_000_000)
-    quarantine: str | None = free(None, path=True)  # samples to leave out: a .jsonl, or a run's quarantine/
+    quarantine: str | None = free(None, is_path=True)  # samples to leave out: a .jsonl, or a run's quarantine/
     # resuming at this step, begin the data again instead of at its saved position
     start_anew_at: int | None = free(None, least=0, most=MOST_STEPS)
 
@@ -224,7 +224,7 @@ class LaunchConfig:
 class RunConfig:
     """One training run."""
 
-    run_dir: str = free(MISSING, path=True)
+    run_dir: str = free(MISSING, is_path=True)
     seed: int = same(1234, least=0, most=2**31 - 1)  # Megatron adds 100 a pipeline stage, and numpy takes 32 bits
     # stop after this many steps, with the schedule of the whole run
     stop_after: int | None = free(None, least=1, most=MOST_STEPS)

@@ -39,7 +39,7 @@ MAY_IMPORT = {
         "bridge": "config data.images.geometry model",
         "training.job": "data.loading.workers",
         "training.preflight": "config data.settings data.packing bridge.checkpoints",
-        "training.steps": "config data.samples data.images data.loading.energon_stream",
+        "training.steps": "config data.samples data.images data.loading.stream",
         "training.setup": "config data.settings data.provider model training.preflight",
         "training.callbacks": "config data.faults model.freeze training.job training.preflight training.steps",
         "training.reference": "config data model bridge training.job training.setup training.steps",

@@ -89,13 +89,12 @@ def packages(container: bool) -> list[Finding]:
         if need.fits:
             right += 1
         elif need.extra:
-            what = f"{need.name} {need.pin}" + ("" if lacks else f" (installed: {need.installed})")
+            what = f"{need.name} {need.pin}" + ("" if lacks else f" ({need.seen})")
             found.append(Finding(NOTE, f"{what}, for the extra {need.extra}", f"uv pip install -e '.[{need.extra}]'"))
         elif container and need.fits_container:
             found.append(Finding(NOTE, f"{need.name} {need.installed} of the container; pinned elsewhere: {need.pin}"))
         else:
-            seen = "not installed" if lacks else f"installed: {need.installed}"
-            found.append(Finding(MISSING, f"{need.name} {need.pin} ({seen})", need.mend if container else SETUP))
+            found.append(Finding(MISSING, f"{need.name} {need.pin} ({need.seen})", need.mend if container else SETUP))
     for name in CONTAINER_ONLY:
         version = installed_version(name)
         if version:

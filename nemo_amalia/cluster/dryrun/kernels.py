@@ -96,7 +96,7 @@ def _attend(self, query, key, value, attention_mask=None, attn_mask_type=None, a
     heads, groups = query.shape[-2], key.shape[-2]
     if heads % groups:
         raise ConfigError(f"{heads} query heads of this rank do not divide over {groups} key-value heads")
-    if value.untyped_storage()._cdata != query.untyped_storage()._cdata:
+    if value.untyped_storage() is not query.untyped_storage():
         value = value.contiguous()  # Transformer Engine copies what it finds in no layout that it knows
     if packed_seq_params is None:
         return _Attention.apply(query, key, value).flatten(2)

@@ -24,7 +24,7 @@ class LiveBytes:
         """Count the storage of ``tensor``, once."""
         self.operations += 1
         storage = tensor.untyped_storage()
-        key = storage._cdata
+        key = id(storage)  # torch gives the same object for as long as any tensor holds the bytes
         if key in self._held:
             return
         size = -(-storage.nbytes() // GRAIN) * GRAIN

@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from nemo_amalia.data.images.geometry import ImageGeometry
+from nemo_amalia.data.loading.energon_internals import shared_storage
 from nemo_amalia.data.packing.algorithms import padded_length
 from nemo_amalia.data.samples import PackedBatch, TokenizedPair, TokenizedSample
 from nemo_amalia.data.settings import StreamSettings
@@ -209,6 +210,6 @@ def _joined(images: Sequence[torch.Tensor]) -> torch.Tensor:
     if get_worker_info() is None:
         tiles = first.new_empty(count, height, width, channels)
     else:
-        storage = torch.UntypedStorage._new_shared(count * first[0].numel())
+        storage = shared_storage(count * first[0].numel())
         tiles = first.new_empty(0).set_(storage).view(count, height, width, channels)
     return torch.cat(list(images), out=tiles.permute(0, 3, 1, 2))

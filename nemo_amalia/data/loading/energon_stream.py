@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,16 @@ from megatron.energon import WorkerConfig, get_savable_loader, get_train_dataset
 from nemo_amalia.data.encoding.hf_folder import ModelFormat
 from nemo_amalia.data.faults.board import FaultBoard
 from nemo_amalia.data.faults.quarantine import Quarantine
+from nemo_amalia.data.loading import energon_internals as internals
 from nemo_amalia.data.loading.assembly import pack_parts
-from nemo_amalia.data.loading.position import check_version, differences, resolve
+from nemo_amalia.data.loading.position import resolve
+from nemo_amalia.data.loading.stream import Stream
 from nemo_amalia.data.loading.task_encoder import AmaliaTaskEncoder
-from nemo_amalia.data.loading.workers import (
-    PatientQueue,
-    WorkerLostError,
-    awaited,
-    in_one_line,
-    lost_worker,
-    ready_to_fork,
-)
+from nemo_amalia.data.loading.workers import PatientQueue, WorkerLostError, lost_worker
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
 from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.utils.devices import has_gpu
-from nemo_amalia.utils.errors import ConfigError, DataError
+from nemo_amalia.utils.errors import ConfigError
 
 STATE_VERSION = "energon 2"  # kind and number; another one is refused
 
@@ -97,8 +91,10 @@ def check_rank(dp_rank: int, dp_size: int) -> None:
         raise ConfigError(f"dp_rank is {dp_rank} of dp_size {dp_size}: expected 0 to {dp_size - 1}")
 
 
-class PackLoader:
-    """Iterates PackedBatch; `state` and `restore` are exact. One iteration in a loader's life."""
+class PackLoader(Stream):
+    """Micro-batches of packs that Energon makes on the way."""
+
+    VERSION = STATE_VERSION
 
     def __init__(
         self,
@@ -108,56 +104,28 @@ class PackLoader:
         depends_on: dict[str, Any],
         worker_timeout: float,
     ) -> None:
-        self.faults = faults
+        super().__init__(faults, worker_timeout)
         self.depends_on = depends_on
-        self.worker_timeout = worker_timeout
         self._energon = energon
         self.task_encoder = task_encoder
-        self._iterator: Iterator[Any] | None = None
         if energon.num_workers:
             energon.timeout = worker_timeout
-            energon.result_queues = [
-                PatientQueue(answers, number, worker_timeout, self._no_answer)
-                for number, answers in enumerate(energon.result_queues)
-            ]
+            internals.wrap_answers(
+                energon, lambda answers, number: PatientQueue(answers, number, worker_timeout, self._no_answer)
+            )
 
-    def __iter__(self) -> PackLoader:
-        return self
+    def _start(self) -> Iterator[Any]:
+        return iter(self._energon)
 
-    def __next__(self) -> PackedBatch:
-        """Raises, in one line: BadSampleError when a worker refused a sample, WorkerLostError when it died or hangs."""
-        first = self._iterator is None
-        if first:
-            self._iterator = iter(self._energon)
-        while True:
-            try:
-                with ready_to_fork() if first else nullcontext():
-                    item = next(self._iterator)
-            except StopIteration:
-                raise
-            except Exception as error:
-                named = in_one_line(error, self.faults, self.lost_worker)
-                if named is error:
-                    raise
-                raise named from error
-            batch = self.task_encoder.assembler(item) if isinstance(item, Pack) else item
-            if batch is not None:
-                return batch
+    def _worker_iterator(self) -> Any | None:
+        return internals.worker_iterator(self._energon)
 
-    def lost_worker(self, timed_out: bool = False) -> str | None:
-        """One line on a worker that died, or that hangs when the wait for the next batch timed out; else None.
-
-        torch notices a death by a signal, wherever this process is: ask here after any exception.
-        """
-        iterator = getattr(self._energon, "_iterator", None)
-        stuck = awaited(iterator) if timed_out and iterator is not None else None
-        return lost_worker(iterator, self.faults, stuck, self.worker_timeout)
+    def _batch(self, item: Any) -> PackedBatch | None:
+        return self.task_encoder.assembler(item) if isinstance(item, Pack) else item
 
     def _no_answer(self, number: int) -> WorkerLostError:
-        iterator = self._energon._iterator
-        # Energon numbers workers from the one that a restored position began with (worker_id_offset).
-        stuck = (number - self._energon.dataset._worker_offset) % len(iterator._workers)
-        return WorkerLostError(lost_worker(iterator, self.faults, stuck, self.worker_timeout))
+        stuck = internals.worker_of_answers(self._energon, number)
+        return WorkerLostError(lost_worker(self._worker_iterator(), self.faults, stuck, self.worker_timeout))
 
     def state(self) -> dict[str, Any]:
         """The position after the last batch given out: restore keys and counters, tens of kilobytes.
@@ -166,35 +134,24 @@ class PackLoader:
         """
         return {
             "version": STATE_VERSION,
-            "depends_on": dict(self.depends_on),
+            "depends_on": self._identity(),
             "energon": self._energon.save_state_rank(),
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continues where `state` was taken. Before the first batch only.
+    def _identity(self) -> dict[str, Any]:
+        """Energon's position is that of each worker of each rank and cannot be redistributed."""
+        return dict(self.depends_on)
 
-        Raises DataError when the state was saved with other settings: Energon's position is that of each worker
-        of each rank and cannot be redistributed.
-        """
-        if self._iterator is not None:
-            raise DataError("this loader has already given batches: build a new one and restore it first")
-        check_version(state, STATE_VERSION)
-        differing = differences(state["depends_on"], self.depends_on)
-        if differing:
-            raise DataError(
-                f"the data position cannot be restored: {'; '.join(differing)}. Resume with the saved values, or begin "
-                "the data again with data.start_anew_at=STEP of that checkpoint and accept that samples are seen again"
-            )
+    def _saved_identity(self, state: dict[str, Any]) -> dict[str, Any]:
+        return state["depends_on"]
+
+    def _resume(self, state: dict[str, Any]) -> None:
         self._energon.restore_state_rank(state["energon"])
 
     def close(self) -> None:
         """Ends the workers."""
-        self._iterator = None
-        self._energon._epoch_iterator = None
-        workers = getattr(self._energon, "_iterator", None)
-        if workers is not None:
-            workers._shutdown_workers()
-            self._energon._iterator = None
+        self._items = None
+        internals.end_workers(self._energon)
 
 
 def _stop_the_run(error: Exception, sample: Any, sources: list[Any] | None = None) -> None:

@@ -21,18 +21,18 @@ from torch.utils.data import DataLoader, Dataset
 
 from nemo_amalia.data.encoding.hf_folder import ModelFormat
 from nemo_amalia.data.faults.board import FaultBoard
+from nemo_amalia.data.loading import energon_internals as internals
 from nemo_amalia.data.loading.assembly import pack_parts
 from nemo_amalia.data.loading.collator import Collator
 from nemo_amalia.data.loading.energon_stream import check_rank
 from nemo_amalia.data.loading.index_reader import SampleReader
-from nemo_amalia.data.loading.position import check_version
-from nemo_amalia.data.loading.workers import awaited, in_one_line, lost_worker, ready_to_fork
+from nemo_amalia.data.loading.stream import Stream
 from nemo_amalia.data.packing.index import PackIndex, epoch_order, read_index, refuse_other, settings_of, shard_places
 from nemo_amalia.data.samples import Pack, PackedBatch, TokenizedSample
 from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.data.shards.check import check_folder
 from nemo_amalia.utils.devices import has_gpu
-from nemo_amalia.utils.errors import ConfigError, DataError
+from nemo_amalia.utils.errors import ConfigError
 from nemo_amalia.utils.files import atomic_file
 
 STATE_VERSION = "pack index 1"  # kind and number; another one is refused
@@ -67,42 +67,17 @@ def build_index_loader(
     return IndexLoader(parts, settings, faults, dp_rank, dp_size)
 
 
-class IndexLoader:
-    """Iterates PackedBatch, as PackLoader does; `state` and `restore` are exact at the end of a global batch."""
+class IndexLoader(Stream):
+    """Micro-batches of an index of packs; `state` and `restore` are exact at the end of a global batch."""
+
+    VERSION = STATE_VERSION
 
     def __init__(self, packs: _Packs, settings: StreamSettings, faults: FaultBoard, dp_rank: int, dp_size: int) -> None:
-        self.packs, self.settings, self.faults = packs, settings, faults
+        super().__init__(faults, settings.data.worker_timeout)
+        self.packs, self.settings = packs, settings
         self.dp_rank, self.dp_size = dp_rank, dp_size
         self.position = 0  # of the whole data-parallel group, before the first batch
         self._given = 0  # by this rank
-        self._iterator: Iterator[Any] | None = None
-
-    def __iter__(self) -> IndexLoader:
-        return self
-
-    def __next__(self) -> PackedBatch:
-        """Raises, in one line: BadSampleError where a shard is not what it was, WorkerLostError when a worker died."""
-        if self._iterator is None:
-            with ready_to_fork():
-                self._iterator = self._start()
-        try:
-            item = next(self._iterator)
-        except StopIteration:
-            raise
-        except Exception as error:
-            named = in_one_line(error, self.faults, self.lost_worker)
-            if named is error:
-                raise
-            raise named from error
-        self._given += 1
-        return self.packs.assemble(item) if isinstance(item, Pack) else item
-
-    def lost_worker(self, timed_out: bool = False) -> str | None:
-        """As PackLoader's: one line on a worker that died, or that hangs when the wait for a batch timed out."""
-        if not self.settings.data.num_workers or self._iterator is None:
-            return None
-        stuck = awaited(self._iterator) if timed_out else None
-        return lost_worker(self._iterator, self.faults, stuck, self.settings.data.worker_timeout)
 
     def _start(self) -> Iterator[Any]:
         settings = self.settings
@@ -123,39 +98,35 @@ class IndexLoader:
             )
         )
 
+    def _worker_iterator(self) -> Any | None:
+        return self._items
+
+    def _batch(self, item: Any) -> PackedBatch:
+        self._given += 1
+        return self.packs.assemble(item) if isinstance(item, Pack) else item
+
     def state(self) -> dict[str, Any]:
         """The next position of the data-parallel group, and what it means something for. The same on every rank."""
         return {
             "version": STATE_VERSION,
-            "index": self.packs.index.head["digest"],
-            "seed": self.settings.seed,
+            **self._identity(),
             "position": self.position + self._given * self.dp_size,
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continues where any rank's `state` was taken, at any number of ranks and workers; before the first batch.
+    def _identity(self) -> dict[str, Any]:
+        """Neither ranks nor workers: a position is a number of packs, over all of them."""
+        return {"index": self.packs.index.head["digest"], "seed": self.settings.seed}
 
-        Raises DataError for the state of another index, of another seed or of a stream without an index.
-        """
-        if self._iterator is not None:
-            raise DataError("this loader has already given batches: build a new one and restore it first")
-        check_version(state, STATE_VERSION)
-        own = self.state()
-        changed = [name for name in ("index", "seed") if state[name] != own[name]]
-        if changed:
-            differing = "; ".join(f"{name} was {state[name]!r} and is {own[name]!r}" for name in changed)
-            raise DataError(
-                f"the data position cannot be restored: {differing}. Resume with the saved index and seed, or "
-                "begin the data again with data.start_anew_at=STEP of that checkpoint; samples are then seen again"
-            )
+    def _saved_identity(self, state: dict[str, Any]) -> dict[str, Any]:
+        return {name: state[name] for name in self._identity()}
+
+    def _resume(self, state: dict[str, Any]) -> None:
         self.position = state["position"]
 
     def close(self) -> None:
         """Ends the workers."""
-        shutdown = getattr(self._iterator, "_shutdown_workers", None)
-        if shutdown is not None:
-            shutdown()
-        self._iterator = iter(())
+        internals.shut_down(self._items)
+        self._items = iter(())
 
 
 class _Packs(Dataset):

@@ -26,6 +26,7 @@ from nemo_amalia.data.encoding.cookers import cook_conversation, sample_key
 from nemo_amalia.data.encoding.encoders import SampleEncoder
 from nemo_amalia.data.faults.board import QUARANTINED, REASONS, FaultBoard
 from nemo_amalia.data.faults.quarantine import Quarantine
+from nemo_amalia.data.loading import energon_internals as internals
 from nemo_amalia.data.loading.assembly import PackAssembler, check_policy
 from nemo_amalia.data.packing.algorithms import ALGORITHMS, padded_length, shuffled, under_filled
 from nemo_amalia.data.samples import (
@@ -92,6 +93,7 @@ class AmaliaTaskEncoder(TaskEncoder):
         quarantine: Quarantine | None,
     ) -> None:
         super().__init__()
+        internals.check_installed("megatron-energon")
         self.cookers = [Cooker(self._cook)]
         self.quarantine = quarantine
         self.encoder, self._cooked = encoder, encoder.cook
@@ -158,7 +160,8 @@ class AmaliaTaskEncoder(TaskEncoder):
         if self.packing_algorithm == "balanced" or len(samples) < self._packing.buffer_size:
             return packs
         waiting = under_filled(packs, lengths, self.capacity)
-        self._packing._reading_buffer.extend([samples[i] for i in sorted(i for which in waiting for i in packs[which])])
+        indices = sorted(i for which in waiting for i in packs[which])
+        internals.reconsider(self._packing, [samples[i] for i in indices])
         return [pack for which, pack in enumerate(packs) if which not in waiting]
 
     @stateless

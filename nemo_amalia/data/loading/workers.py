@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from nemo_amalia.data.faults.board import FaultBoard
+from nemo_amalia.data.loading import energon_internals as internals
 from nemo_amalia.data.samples import BadSampleError
 from nemo_amalia.utils.process import end_with_parent
 
@@ -67,14 +68,15 @@ def in_one_line(error: Exception, faults: FaultBoard, lost: Callable[[bool], str
 def lost_worker(iterator: Any, faults: FaultBoard, stuck: int | None = None, seconds: float = 0) -> str | None:
     """One line on the first dead worker, else on the one that is stuck; None when none is.
 
-    iterator: torch's _MultiProcessingDataLoaderIter. stuck: number of the worker that gave nothing for `seconds`; it
-    is ended here, for nobody waits for it any more and it would outlive the run.
+    iterator: torch's, with worker processes, or another or None where there are none. stuck: number of the worker that
+    gave nothing for `seconds`; it is ended here, for nobody waits for it any more and it would outlive the run.
     """
-    if iterator is None or iterator._shutdown:
+    if not internals.has_workers(iterator):
         return None
-    for number, process in enumerate(iterator._workers):
+    workers = internals.processes(iterator)
+    for number, process in enumerate(workers):
         if process.exitcode is not None:
-            _stop_watching(iterator)  # it is named now; at the end of any other process torch would raise once more
+            internals.stop_watching(iterator)  # named now; torch would raise once more, at the end of another process
             return (
                 f"data worker {number} (pid {process.pid}) {_end(process.exitcode)} while {_doing(faults, number)}: if "
                 "the machine's memory ran out, lower data.num_workers, data.packing_buffer_size or "
@@ -82,30 +84,14 @@ def lost_worker(iterator: Any, faults: FaultBoard, stuck: int | None = None, sec
             )
     if stuck is None:
         return None
-    process = iterator._workers[stuck]
-    _stop_watching(iterator)
+    process = workers[stuck]
+    internals.stop_watching(iterator)
     process.kill()
     return (
         f"data worker {stuck} (pid {process.pid}) gave nothing for {seconds:g} s while {_doing(faults, stuck)}, and "
         "was ended: look at that sample and at the disk, or raise data.worker_timeout. The same command resumes from "
         "the last checkpoint"
     )
-
-
-def _stop_watching(iterator: Any) -> None:
-    """torch raises at the death of a worker, wherever this process is: not for one that we end, in the midst of its
-    error.
-    """
-    from torch.utils.data._utils.signal_handling import _remove_worker_pids
-
-    if iterator._worker_pids_set:
-        _remove_worker_pids(id(iterator))
-        iterator._worker_pids_set = False
-
-
-def awaited(iterator: Any) -> int:
-    """Number of the worker whose batch is next."""
-    return iterator._task_info[iterator._rcvd_idx][0]
 
 
 def _end(code: int) -> str:

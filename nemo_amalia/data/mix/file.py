@@ -13,7 +13,8 @@ from nemo_amalia.config.compose import CONF
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 from nemo_amalia.data.shards.write import KEY
 from nemo_amalia.utils.errors import ConfigError
-from nemo_amalia.utils.text import first_line
+from nemo_amalia.utils.files import quoted
+from nemo_amalia.utils.text import first_line, one_line
 
 UNITS = ("samples", "tokens")
 SHARES = ("realised", "paper")
@@ -143,8 +144,17 @@ def read_mix(path: str | Path, **changes: Any) -> Mix:
 
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"mix file {path} cannot be read: {first_line(error)}") from error
+    except OSError as error:
+        raise ConfigError(f"the mix file {quoted(path)} cannot be read ({error.strerror}): check the path") from error
+    except (YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(
+            f"the mix file {quoted(path)} is not valid YAML ({one_line(error, 300)}): correct it"
+        ) from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"the mix file {quoted(path)} has a value that cannot be resolved ({first_line(error)}): expected plain "
+            "values, or ${KEY} of a key of the file"
+        ) from error
     content = _checked(content, Mix, str(path)) | changes
     for key, kind in NESTED.items():
         if key in content:
@@ -156,7 +166,9 @@ def read_mix(path: str | Path, **changes: Any) -> Mix:
     try:
         return Mix(**content)
     except (TypeError, AttributeError) as error:
-        raise ConfigError(f"a value of {path} has the wrong type: {error}") from error
+        raise ConfigError(
+            f"a value of {quoted(path)} has the wrong type ({first_line(error)}): compare it with conf/mix/sft.yaml"
+        ) from error
 
 
 def _checked(content: Any, kind: type, where: str) -> dict[str, Any]:

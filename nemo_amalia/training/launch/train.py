@@ -25,6 +25,7 @@ from nemo_amalia.training.preflight.position import check_position, resumed_step
 from nemo_amalia.training.preflight.resume import check_resume
 from nemo_amalia.training.preflight.steps import settle_steps
 from nemo_amalia.utils.devices import gpu_count
+from nemo_amalia.utils.errors import INTERRUPTED
 from nemo_amalia.utils.process import end_with_parent
 
 
@@ -133,7 +134,7 @@ def _follow(job: subprocess.Popen, console: Path, logs: Path) -> int:
         except KeyboardInterrupt:
             job.terminate()
             job.wait()
-            return 130
+            return INTERRUPTED
     if job.returncode and not errors:
         print(f"error: the ranks ended with code {job.returncode}; see {logs}/rank_*.log and torchrun.log", flush=True)
     return job.returncode

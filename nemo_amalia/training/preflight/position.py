@@ -31,7 +31,7 @@ def check_position(run: RunConfig, world_size: int) -> None:
     """Raise CheckpointError where the checkpoint has no data position, or one of another number of data-parallel ranks.
 
     Bridge begins the data again without a word where data_state/ is missing, and with a traceback where the file of one
-    rank is. What else a position depends on (workers, seed, lengths, data) lies inside it: PackLoader.restore.
+    rank is. What else a position depends on (workers, seed, lengths, data) lies inside it: Stream.restore.
     """
     step = resumed_step(run)
     if not step or starts_anew(run):

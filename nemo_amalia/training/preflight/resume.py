@@ -73,15 +73,15 @@ def _saved_value(saved: Any, name: str) -> tuple[Any, bool]:
 
 
 def _absolute(key: Key, value: Any) -> Any:
-    return str(Path(value).absolute()) if key.path and value is not None else value
+    return str(Path(value).absolute()) if key.is_path and value is not None else value
 
 
 def _comparable(key: Key, value: Any) -> Any:
     """A path by the folder that it leads to, so that a link in its old place is the same; modules in any order."""
-    if key.path and isinstance(value, str):
+    if key.is_path and isinstance(value, str):
         return Path(value).resolve()
     return sorted(map(str, value)) if isinstance(value, list) else value
 
 
 def _shown(key: Key, value: Any) -> str:
-    return quoted(value) if key.path and isinstance(value, str) else shown(value)
+    return quoted(value) if key.is_path and isinstance(value, str) else shown(value)

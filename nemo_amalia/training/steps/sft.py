@@ -25,7 +25,7 @@ from nemo_amalia.training.steps.counts import StepCounts
 from nemo_amalia.utils.errors import UserError
 
 if TYPE_CHECKING:
-    from nemo_amalia.data.loading.energon_stream import PackLoader
+    from nemo_amalia.data.loading.stream import Stream
 
 
 class NonFiniteLossError(UserError):
@@ -40,7 +40,7 @@ class SFTStep:
         self._stream = None
 
     @property
-    def loader(self) -> PackLoader | None:
+    def loader(self) -> Stream | None:
         """This rank's stream; None before the first step, and for a stream that is not ours."""
         return getattr(self._stream, "loader", None)
 

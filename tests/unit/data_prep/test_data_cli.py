@@ -27,7 +27,7 @@ from nemo_amalia.utils.errors import UserError
         (["base_text", "run", "texts.pat=3"], "unknown config key 'texts.pat': did you mean texts.path?"),
         (
             ["base_text", "run", "executor=slrm"],
-            "Could not find 'executor/slrm' Available options",
+            "executor=slrm: conf/data_prep/executor has local, slurm (did you mean slurm?)",
         ),
         (["base_text", "run", "executor=slurm"], "no value for executor.partition: add executor.partition=..."),
         (["base_text", "run", "concurrency=0"], "concurrency=0: expected a whole number of at least 1"),

@@ -83,7 +83,7 @@ def test_settings_and_their_errors(file, capsys):
         (["lexical=3"], "lexical=3: expected settings below it, as in conf/data_prep/variety.yaml"),
         (["agreement.certain=much"], "agreement.certain=much: expected a number"),
         (["agreement.unknown=1"], "agreement.unknown=1: expected true or false"),
-        (["lexical.brazilian_from=[3"], "lexical.brazilian_from=[3: while parsing"),
+        (["lexical.brazilian_from=[3"], "'lexical.brazilian_from=[3': a value cannot be read as YAML ("),
         (["other.txt"], "2 files (other.txt, {file}): write `amalia-data variety FILE"),
     ],
 )

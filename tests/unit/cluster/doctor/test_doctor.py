@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from nemo_amalia.cluster.doctor import machine as doctor
+from nemo_amalia.cluster.doctor import requirements as pins
 from nemo_amalia.cluster.doctor.machine import MISSING, NOTE, Finding, packages, report
 from nemo_amalia.cluster.doctor.nodes import CLOCK_SECONDS, NodeFacts, judge, write_speed
-from nemo_amalia.cluster.doctor.requirements import Requirement, release, requirements
+from nemo_amalia.cluster.doctor.requirements import Requirement, requirements
+from nemo_amalia.utils.errors import EnvironmentProblem
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -21,9 +23,47 @@ def test_every_pin_of_pyproject_is_read():
     assert all(need.pin for need in found.values())
 
 
-@pytest.mark.parametrize("version", ["2.11.0", "2.11.0+cu130", "2.11.0a0+nv26.08", "2.11.0.post1", "2.11.0rc2"])
+@pytest.mark.parametrize(
+    "version", ["2.11.0", "2.11.0+cu130", "2.11.0a0+nv26.08", "2.11.0.post1", "2.11.0rc2", "2.11", "v2.11.0-alpha"]
+)
 def test_a_build_tag_is_no_other_release(version):
-    assert release(version) == "2.11.0"
+    need = Requirement("torch", "2.11.0", "", version)
+    assert need.fits and need.fits_container and need.seen == f"installed: {version}"
+
+
+@pytest.mark.parametrize("version", ["2.11.1", "2.12.0a0+nv26.12", "1!2.11.0", "2.110"])
+def test_another_release_is_another(version):
+    assert not Requirement("torch", "2.11.0", "", version).fits
+
+
+def test_a_version_that_is_no_number_is_said_in_words(monkeypatch):
+    strange = Requirement("transformers", "5.12.1", "", "main-2026")
+    assert not strange.fits and not strange.fits_container
+    monkeypatch.setattr(doctor, "requirements", lambda: [strange])
+    for container in (False, True):
+        found = packages(container)
+        [finding] = [one for one in found if "transformers" in one.what]
+        assert finding.state == MISSING
+        assert finding.what == "transformers 5.12.1 (installed: main-2026, which is not a version number)"
+
+
+@pytest.mark.parametrize("line", ["torch", "torch>=2", "torch==2.*", "torch==2,==3", "torch==", "=="])
+def test_a_line_that_is_no_pin_is_refused(monkeypatch, tmp_path, line):
+    file = tmp_path / "pyproject.toml"
+    file.write_text(f'[project]\ndependencies = ["{line}"]\n[project.optional-dependencies]\n')
+    monkeypatch.setattr(pins, "PYPROJECT", file)
+    with pytest.raises(EnvironmentProblem, match="expected one pinned version, as in name==1.2.3") as info:
+        requirements()
+    assert repr(line) in str(info.value) and "\n" not in str(info.value)
+
+
+def test_a_pin_may_have_an_extra_and_a_marker(monkeypatch, tmp_path):
+    file = tmp_path / "pyproject.toml"
+    line = "uvicorn[standard] == 25.1rc1 ; python_version >= '3.12'"
+    file.write_text(f'[project]\ndependencies = ["{line}"]\n[project.optional-dependencies]\n')
+    monkeypatch.setattr(pins, "PYPROJECT", file)
+    [need] = requirements()
+    assert (need.name, need.pin) == ("uvicorn", "25.1rc1")
 
 
 def test_what_is_missing_names_its_command(monkeypatch):

@@ -50,7 +50,7 @@ def lost(loader):
 
 
 def pids(loader):
-    return [process.pid for process in loader._energon._iterator._workers]
+    return [process.pid for process in loader.workers()]
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_a_worker_that_hangs_is_named_and_ended(load, monkeypatch):
     assert pids(loader)[number] == pid
     assert re.search(rf"gave nothing for 15 s while reading shard-\d+\.tar/{VICTIM}, and was ended", message)
     assert "data.worker_timeout" in message
-    loader._energon._iterator._workers[number].join(10)
-    assert loader._energon._iterator._workers[number].exitcode == -signal.SIGKILL
+    loader.workers()[number].join(10)
+    assert loader.workers()[number].exitcode == -signal.SIGKILL
 
 
 def test_a_checkpoint_does_not_wait_for_a_worker_that_hangs(load, monkeypatch):

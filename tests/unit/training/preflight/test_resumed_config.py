@@ -98,7 +98,7 @@ def test_every_float_is_kept_exactly(run, tmp_path):
         found = kept
         for part in key.name.split("."):
             found = found[part]
-        assert key.path or found == value_of(run, key.name), key.name
+        assert key.is_path or found == value_of(run, key.name), key.name
 
 
 def test_a_refused_or_resumed_start_leaves_the_configuration_alone(run, tmp_path):
