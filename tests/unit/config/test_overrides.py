@@ -31,7 +31,7 @@ PLACES = ["run_dir=runs/x", "model.checkpoint=ckpt", "data.path=data"]
         ("stage.learning_rates={towr: 1}", "did you mean stage.learning_rates.tower?"),
         ("+seed=3", "seed is in every run; give it another value with seed=..., without +"),
         ("~seed=3", "every key is needed: give it a value"),
-        ("seed=${run_dir}", "the value of seed has a ${...} that cannot be resolved"),
+        ("seed=${run_dir}", "seed has a value that is not of its type: expected a whole number from"),
         ("seed=${nowhere}", "the value of seed has a ${...} that cannot be resolved"),
     ],
 )

@@ -110,7 +110,7 @@ def test_other_words_of_a_run(word, said):
         ("+common=x", "common=x: expected one of code, engine"),
         ("limit=", "limit=: expected a whole number"),
         ("texts=3", "texts=3: expected a section, whose settings are texts.path="),
-        ("texts=[1]", "stage.learning_rates has keys of its own: give those one by one"),
+        ("texts=[1]", "expected settings below it, each as KEY.NAME=value ("),
         ("run_dir=null", "run_dir=None: expected text"),
         ("run_dir=${nope}", "the value of run_dir has a ${...} that cannot be resolved ("),
         ("run_dir.x=1", "unknown config key 'run_dir.x': did you mean run_dir?"),
