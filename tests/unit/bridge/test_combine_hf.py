@@ -21,7 +21,7 @@ def combined(tmp_path, vision=None, llm=None, **changes):
     llm = llm or tiny_hf.llama(tmp_path / "llm")
     out = tmp_path / f"out{len(list(tmp_path.glob('out*')))}"
     out.mkdir()
-    return combine(vision, llm, out, **changes)
+    return combine(vision, llm, out, **{"connector_seed": 0} | changes)
 
 
 def test_transformers_loads_it_whole(tmp_path):
