@@ -23,7 +23,7 @@ def train_slice(words: list[str], backend: str) -> None:
     from nemo_amalia.config.validation.precision import validate_precision
     from nemo_amalia.training.callbacks.progress import Progress
     from nemo_amalia.training.job.console import Console
-    from nemo_amalia.training.setup.container import build_container
+    from nemo_amalia.training.setup.bridge_config import build_container
     from nemo_amalia.training.steps.counts import StepCounts
     from nemo_amalia.training.steps.sft import SFTStep
 

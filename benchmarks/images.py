@@ -39,8 +39,8 @@ def main() -> None:
     torch.set_num_threads(1)
     from transformers import LlavaNextImageProcessor
 
+    from nemo_amalia.data.images.decode import TileMaker, normalise
     from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
-    from nemo_amalia.data.images.tiles import TileMaker, normalise
 
     pinpoints, images = grids_up_to(12, TILE), jpegs(arguments.images)
     maker = TileMaker(ImageGeometry(TILE, 16, pinpoints), DataConfig.max_image_pixels)

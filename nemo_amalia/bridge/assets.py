@@ -105,7 +105,7 @@ def make_portable(folder: Path) -> None:
 
 def _portable_images(folder: Path) -> None:
     """Name the torchvision image processor. 5 has one under either name; the plain name is Pillow's in 4.57, whose
-    pixels differ by up to 2 of 255 from those that the model was trained on (data/images/tiles.py)."""
+    pixels differ by up to 2 of 255 from those that the model was trained on (data/images/decode.py)."""
     for name in ("processor_config.json", "preprocessor_config.json"):
         if not (folder / name).exists():
             continue

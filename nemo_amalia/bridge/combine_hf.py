@@ -182,7 +182,7 @@ def _processor(tokenizer: Any, config: Any, vision: Path):
         image_grid_pinpoints=config.image_grid_pinpoints,
         image_mean=siglip.get("image_mean", [0.5] * 3),
         image_std=siglip.get("image_std", [0.5] * 3),
-        resample=3,  # bicubic, as data/images/tiles.py resizes
+        resample=3,  # bicubic, as data/images/decode.py resizes
     )
     return LlavaNextProcessor(
         image_processor=images,

@@ -15,7 +15,7 @@ from nemo_amalia.config.validation.run import validate
 from nemo_amalia.platform import prepare
 from nemo_amalia.training.job.console import CONSOLE_VARIABLE, Console, announce_loading, keep_stdout
 from nemo_amalia.training.job.environment import restart_patience, slurm_environment
-from nemo_amalia.training.job.exit_codes import code_of, let_the_culprit_speak, stop_on_usr1
+from nemo_amalia.training.job.rank_exit import code_of, let_the_culprit_speak, stop_on_usr1
 from nemo_amalia.training.job.run_lock import claim
 from nemo_amalia.training.launch.train import check_inputs
 from nemo_amalia.utils.errors import STOPPED

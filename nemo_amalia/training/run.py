@@ -28,7 +28,7 @@ from nemo_amalia.training.preflight.steps import settle_steps
 from nemo_amalia.training.reference.file import FileReference, reference_command, reference_path
 from nemo_amalia.training.reference.fingerprint import fingerprint
 from nemo_amalia.training.reference.in_memory import ModelReference
-from nemo_amalia.training.setup.container import build_container
+from nemo_amalia.training.setup.bridge_config import build_container
 from nemo_amalia.training.steps.counts import StepCounts
 from nemo_amalia.training.steps.dpo import DPOStep
 from nemo_amalia.training.steps.sft import SFTStep

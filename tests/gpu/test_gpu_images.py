@@ -37,8 +37,8 @@ def pictures() -> dict[str, bytes]:
 
 def decode() -> dict:
     """Of each picture: the largest difference, and on which devices the pixels were."""
+    from nemo_amalia.data.images.decode import TileMaker
     from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
-    from nemo_amalia.data.images.tiles import TileMaker
 
     found, images = {}, pictures()
     geometry = ImageGeometry(384, 16, tuple(grids_up_to(12, 384)))
@@ -62,8 +62,8 @@ def test_mixed_decodes_as_the_cpu_does():
 
 def test_the_pictures_decode_on_a_cpu():
     """The part of this file that needs no GPU."""
+    from nemo_amalia.data.images.decode import TileMaker
     from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
-    from nemo_amalia.data.images.tiles import TileMaker
 
     images = pictures()
     decoded = TileMaker(ImageGeometry(384, 16, tuple(grids_up_to(12, 384))), DataConfig.max_image_pixels).decode(

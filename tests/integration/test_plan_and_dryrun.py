@@ -142,7 +142,7 @@ def real_parameters(folder: str, overrides: list[str]) -> tuple[int, int]:
 
     from nemo_amalia.cluster.plan.architecture import provider_of
     from nemo_amalia.cluster.plan.request import requested
-    from nemo_amalia.training.setup.container import set_model
+    from nemo_amalia.training.setup.bridge_config import set_model
 
     run = requested([f"model.architecture={folder}", *overrides])
     model = provider_of(run)

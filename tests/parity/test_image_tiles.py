@@ -15,8 +15,8 @@ from transformers import LlavaNextImageProcessor
 from transformers.image_utils import load_image
 
 from nemo_amalia.config.schema import DataConfig
+from nemo_amalia.data.images.decode import TileMaker, normalise
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
-from nemo_amalia.data.images.tiles import TileMaker, normalise
 
 TILE = 384
 PINPOINTS = grids_up_to(12, TILE)

@@ -34,7 +34,9 @@ def tracked(*patterns: str) -> list[Path]:
 
 
 PAGES = tracked("*.md")
-COMMENTED = tracked("conf/*.yaml", "slurm/*.sh", "slurm/*.def", "Makefile", "pyproject.toml", "Dockerfile.nemo")
+COMMENTED = tracked(
+    "conf/*.yaml", "slurm/*.sh", "slurm/*.def", "Makefile", "pyproject.toml", "Dockerfile.nemo", "nemo_amalia/*.tsv"
+)
 
 
 @cache

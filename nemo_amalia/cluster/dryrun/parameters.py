@@ -30,7 +30,7 @@ def count_parameters(run: RunConfig, provider: AmaliaVLModelProvider) -> dict[st
     """
     from megatron.core.process_groups_config import ProcessGroupCollection
 
-    from nemo_amalia.training.setup.container import set_model
+    from nemo_amalia.training.setup.bridge_config import set_model
 
     model = copy.deepcopy(provider)
     set_model(run, model)

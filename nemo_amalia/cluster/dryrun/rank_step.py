@@ -26,7 +26,7 @@ from nemo_amalia.config.schema import PREFERENCE_STAGE, RunConfig
 from nemo_amalia.config.validation.model import check_model_layout
 from nemo_amalia.data.samples import PackedBatch
 from nemo_amalia.model.provider import AmaliaVLModelProvider
-from nemo_amalia.training.setup.container import build_container
+from nemo_amalia.training.setup.bridge_config import build_container
 from nemo_amalia.training.steps.counts import StepCounts
 from nemo_amalia.training.steps.dpo import DPOStep
 from nemo_amalia.training.steps.sft import SFTStep

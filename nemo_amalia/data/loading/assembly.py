@@ -9,8 +9,8 @@ from __future__ import annotations
 from nemo_amalia.data.encoding.encoders import SampleEncoder, encoder_of
 from nemo_amalia.data.encoding.hf_folder import ModelFormat
 from nemo_amalia.data.faults.board import FaultBoard
+from nemo_amalia.data.images.decode import TileMaker
 from nemo_amalia.data.images.headers import ImageError
-from nemo_amalia.data.images.tiles import TileMaker
 from nemo_amalia.data.loading.collator import Collator
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
 from nemo_amalia.data.settings import StreamSettings

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from nemo_amalia.data.encoding.hf_folder import Assets
-from nemo_amalia.data.images.tiles import ImageError, TileMaker, make_tiles
+from nemo_amalia.data.images.decode import ImageError, TileMaker, make_tiles
 from nemo_amalia.data.samples import BadSampleError
 from nemo_amalia.data.view.read import Seen
 

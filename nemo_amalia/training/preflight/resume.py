@@ -14,7 +14,7 @@ from typing import Any
 from nemo_amalia.config.key import Key, keys_of, shown, value_of
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.training.preflight.position import resumed_step
-from nemo_amalia.training.preflight.schedule import schedule_differences
+from nemo_amalia.training.preflight.saved_schedule import schedule_differences
 from nemo_amalia.utils.errors import ConfigError
 from nemo_amalia.utils.files import quoted, read_json, write_json
 
@@ -38,7 +38,7 @@ def keep_config(run: RunConfig) -> None:
 def check_resume(run: RunConfig) -> None:
     """Raise ConfigError that names every key which must stay the same in a resumed run and does not, with both values.
 
-    A run that began before there was SAVED is compared with what Megatron Bridge saved (schedule.py).
+    A run that began before there was SAVED is compared with what Megatron Bridge saved (saved_schedule.py).
     """
     step = resumed_step(run)
     if not step:

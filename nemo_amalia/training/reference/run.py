@@ -41,7 +41,7 @@ from nemo_amalia.training.reference.file import (
 from nemo_amalia.training.reference.fingerprint import fingerprint
 from nemo_amalia.training.reference.forward import reference_rows
 from nemo_amalia.training.reference.in_memory import frozen_model
-from nemo_amalia.training.setup.container import set_model
+from nemo_amalia.training.setup.bridge_config import set_model
 from nemo_amalia.utils.devices import has_gpu
 from nemo_amalia.utils.errors import DataError, UserError
 

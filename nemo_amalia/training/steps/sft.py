@@ -19,7 +19,7 @@ from megatron.core.packed_seq_params import PackedSeqParams
 from megatron.core.pipeline_parallel.utils import is_pp_first_stage
 from megatron.core.utils import unwrap_model
 
-from nemo_amalia.data.images.tiles import normalise
+from nemo_amalia.data.images.decode import normalise
 from nemo_amalia.data.samples import PackedBatch
 from nemo_amalia.training.steps.counts import StepCounts
 from nemo_amalia.utils.errors import UserError

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from streams import PIXELS
 
+from nemo_amalia.data.images.decode import ImageError, TileMaker
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
 from nemo_amalia.data.images.headers import read_header
-from nemo_amalia.data.images.tiles import ImageError, TileMaker
 
 MUTATIONS, BATCH = 20_000, 16
 FORMATS = {

@@ -7,9 +7,9 @@ from chatml import picture
 from PIL import Image, ImageOps
 from streams import PIXELS
 
+from nemo_amalia.data.images.decode import TileMaker, _as_promised, make_tiles, normalise
 from nemo_amalia.data.images.geometry import ImageGeometry
 from nemo_amalia.data.images.headers import ImageError, read_header
-from nemo_amalia.data.images.tiles import TileMaker, _as_promised, make_tiles, normalise
 from nemo_amalia.utils.errors import UserError
 
 

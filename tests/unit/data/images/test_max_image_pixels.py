@@ -15,8 +15,8 @@ from streams import build_index_loader, make_index
 
 from benchmarks.damaged_images import bomb
 from nemo_amalia.cli import main
+from nemo_amalia.data.images.decode import TileMaker
 from nemo_amalia.data.images.headers import ImageError, check_max_pixels, pillow_limit, read_header
-from nemo_amalia.data.images.tiles import TileMaker
 from nemo_amalia.data.packing.index import read_head
 from nemo_amalia.data.shards.totals import read_totals, scan
 from nemo_amalia.data.shards.write import write_shards

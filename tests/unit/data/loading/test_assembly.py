@@ -9,7 +9,7 @@ from streams import PIXELS, conversation_encoder
 
 from nemo_amalia.data.encoding.cookers import cook_conversation
 from nemo_amalia.data.faults.board import FaultBoard
-from nemo_amalia.data.images.tiles import TileMaker
+from nemo_amalia.data.images.decode import TileMaker
 from nemo_amalia.data.loading.assembly import PackAssembler
 from nemo_amalia.data.samples import BadSampleError, ConversationSample, Pack
 from nemo_amalia.utils.errors import UserError

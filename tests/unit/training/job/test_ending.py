@@ -11,7 +11,7 @@ import pytest
 
 from nemo_amalia.data.loading.workers import WorkerLostError
 from nemo_amalia.training.job.environment import inside_a_job, restart_patience, slurm_environment
-from nemo_amalia.training.job.exit_codes import PEER_PATIENCE, code_of, let_the_culprit_speak
+from nemo_amalia.training.job.rank_exit import PEER_PATIENCE, code_of, let_the_culprit_speak
 from nemo_amalia.training.job.run_lock import claim
 from nemo_amalia.utils.errors import FAILED, PEER_LOST, STOPPED, USER_ERROR, ConfigError
 
@@ -20,7 +20,7 @@ BATCH = {"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}
 RANK = BATCH | {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "2", "SLURM_LOCALID": "1"}
 STOP = """
 import os, signal, sys, time
-from nemo_amalia.training.job.exit_codes import stop_on_usr1
+from nemo_amalia.training.job.rank_exit import stop_on_usr1
 stop_on_usr1()
 if sys.argv[1] == "trains":
     signal.signal(signal.SIGTERM, lambda *_: (print("saves", flush=True), os._exit(75)))

@@ -45,7 +45,7 @@ def stages(run):
     from torch.testing._internal.distributed.fake_pg import FakeStore
 
     from nemo_amalia.config.validation.model import check_model_layout
-    from nemo_amalia.training.setup.container import set_model
+    from nemo_amalia.training.setup.bridge_config import set_model
 
     p, world = run.parallel, run.parallel.world_size
     found = []
@@ -80,8 +80,8 @@ def stages(run):
 
 def overlaps(run):
     """What Bridge makes of the layout's overlap, without Transformer Engine and as if it were there."""
-    from nemo_amalia.training.setup import container
-    from nemo_amalia.training.setup.container import data_parallel, optimizer, set_model
+    from nemo_amalia.training.setup import bridge_config as container
+    from nemo_amalia.training.setup.bridge_config import data_parallel, optimizer, set_model
 
     found = {}
     for engine in (True, False):

@@ -28,7 +28,7 @@ def land(files, words):
     from megatron.core.transformer import TransformerConfig
     from tiny_model import make_provider
 
-    from nemo_amalia.training.setup.container import data_parallel, optimizer, set_model
+    from nemo_amalia.training.setup.bridge_config import data_parallel, optimizer, set_model
     from nemo_amalia.training.setup.precision import mixed_precision
 
     known = {f.name for f in dataclasses.fields(TransformerConfig)}

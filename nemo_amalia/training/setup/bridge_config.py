@@ -29,7 +29,7 @@ from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.model.freeze import ModuleLearningRates
 from nemo_amalia.model.provider import AmaliaVLModelProvider
 from nemo_amalia.training.preflight.position import data_state, starts_anew
-from nemo_amalia.training.preflight.schedule import warmup_steps
+from nemo_amalia.training.preflight.saved_schedule import warmup_steps
 from nemo_amalia.training.setup.precision import mixed_precision, set_precision
 from nemo_amalia.utils.devices import has_gpu
 
