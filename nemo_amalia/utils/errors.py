@@ -1,8 +1,9 @@
 """Errors that a user can fix: what was seen, what was expected, what to do.
 
 The command lines print these as a single line and end with exit code 2; a batch script does not requeue them
-(docs/cluster.md, "Exit codes"). Anything else is a fault of ours or of a library, shows its traceback, or names the
-file that has it (ReportedError), and ends with exit code 1. None of these is a ValueError, so that a library's error is never taken for the user's.
+(docs/cluster.md, "Exit codes"). Anything else is a fault of ours or of a library: it shows its traceback, or names the
+file that has it (ReportedError), and ends with exit code 1. None of these is a ValueError, so that a library's error is
+never taken for the user's.
 """
 
 from __future__ import annotations
