@@ -19,16 +19,18 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nemo_amalia.data.encoding.chat import ChatFormat
-from nemo_amalia.data.images.geometry import ImageGeometry
 from nemo_amalia.data.settings import StreamSettings
 from nemo_amalia.data.shards.metadataset import RepeatedFolder, read_sources
 from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.files import atomic_file, quoted
+
+if TYPE_CHECKING:  # they load torch, and a launcher reads an index
+    from nemo_amalia.data.encoding.chat import ChatFormat
+    from nemo_amalia.data.images.geometry import ImageGeometry
 
 FORMAT = "amalia pack index 2"
 HEAD = "head.json"

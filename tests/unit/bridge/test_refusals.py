@@ -34,7 +34,7 @@ def test_another_architecture(tmp_path):
 def test_no_folder_and_no_model(tmp_path):
     refused(tmp_path / "nowhere", tmp_path, "nowhere/config.json cannot be read")
     (tmp_path / "config.json").write_text("[]")
-    refused(tmp_path, tmp_path, "expected a JSON object")
+    refused(tmp_path, tmp_path, "expected an object")
     (tmp_path / "config.json").write_text('{"model_type": "no_such_model", "architectures": ["Strange"]}')
     refused(tmp_path, tmp_path, "holds \\['Strange'\\], which transformers cannot read")
 

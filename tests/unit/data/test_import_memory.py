@@ -13,14 +13,15 @@ MEASURE = """
 import json, re, sys
 from pathlib import Path
 from nemo_amalia.data.importing.folder import ImportFolder
+from nemo_amalia.config.schema import DataConfig
 from nemo_amalia.data.importing.command import ImportSettings, copy_records
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 
 def work(path, folder):
-    folder = ImportFolder(Path(folder), {}, 8_000_000)
-    copy_records(folder, [Path(path)], ImportSettings(form, "m", PIXELS, shard_megabytes=8))
+    folder = ImportFolder(Path(folder), {"max_image_pixels": DataConfig.max_image_pixels}, 8_000_000)
+    copy_records(folder, [Path(path)], ImportSettings(form, "m", DataConfig.max_image_pixels, shard_megabytes=8))
     folder.close()
 
 form, small, source, out = sys.argv[1:]

@@ -119,7 +119,7 @@ def test_good_nodes_pass():
         ("seconds", CLOCK_SECONDS + 1, "clock is"),
         ("write_mb_s", 20.0, "writes 20 MB/s, the others 900"),
         ("versions", {"torch": "3"}, "has torch 3 (elsewhere 2)"),
-        ("gpu", "", "sees no GPU, the others do"),
+        ("gpu_name", "", "sees no GPU, the others do"),
         ("fault", "GPU 3: an illegal memory access", "GPU 3"),
     ],
 )

@@ -132,8 +132,8 @@ def test_another_command_may_not_go_on(tmp_path):
         run("llava", source, tmp_path)
     with pytest.raises(UserError, match="is named twice"):
         import_sources([source, source], tmp_path / "b", ImportSettings("llava", "s", PIXELS))
-    folder = ImportFolder(tmp_path / "c", {}, 1)
+    folder = ImportFolder(tmp_path / "c", {"max_image_pixels": PIXELS}, 1)
     with pytest.raises(UserError, match="another import is writing to"):
-        ImportFolder(tmp_path / "c", {}, 1)
+        ImportFolder(tmp_path / "c", {"max_image_pixels": PIXELS}, 1)
     folder.close()
-    ImportFolder(tmp_path / "c", {}, 1).close()
+    ImportFolder(tmp_path / "c", {"max_image_pixels": PIXELS}, 1).close()

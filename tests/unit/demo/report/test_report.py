@@ -15,6 +15,7 @@ from demo.report import variety as report_variety
 from demo.report.cards import outcomes
 from demo.report.readme_figure import PIXELS, examples, readme_figure
 from demo.run_folder import read_run
+from nemo_amalia.utils.errors import UserError
 
 
 @pytest.fixture
@@ -192,10 +193,10 @@ def test_torn_empty_and_older_files_are_refused(run):
         read_run(run)
     path.write_text(whole)
     (run / "facts.json").write_text("[1]")
-    with pytest.raises(DemoError, match="holds a list, expected an object"):
+    with pytest.raises(UserError, match="holds a JSON list, expected an object"):
         read_run(run)
     (run / "facts.json").write_text("{")
-    with pytest.raises(DemoError, match="is not JSON"):
+    with pytest.raises(UserError, match="is corrupt or truncated"):
         read_run(run)
 
 
