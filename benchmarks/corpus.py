@@ -3,6 +3,8 @@
 Settings are the paper's: tiles of 384, patches of 16, up to 12 tiles, packs of 16,384 tokens. Tokenizer: the demo's.
 """
 
+from __future__ import annotations
+
 import io
 import random
 from collections.abc import Iterator
