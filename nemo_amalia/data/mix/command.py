@@ -11,7 +11,7 @@ from nemo_amalia.config.schema import DataConfig
 from nemo_amalia.data.mix.file import Mix, mix_path, read_mix
 from nemo_amalia.data.mix.plan import Row, measure, plan
 from nemo_amalia.data.mix.table import Absent, absent_lines, notes, table
-from nemo_amalia.data.shards.check import PREPARE
+from nemo_amalia.data.shards.check import prepare_command
 from nemo_amalia.data.shards.metadataset import write_blend, write_epochized
 from nemo_amalia.data.shards.totals import read_totals, scan, shard_counts
 from nemo_amalia.utils.errors import ConfigError, DataError
@@ -140,7 +140,7 @@ def survey(mix: Mix, root: Path, read_shards: bool = False, tokenizer: str | Non
             available = sum(shard_counts(folder).values())
         except DataError:
             if any(folder.glob("*.tar")):
-                command = PREPARE.format(folder=folder)
+                command = prepare_command(folder)
             absent.append(Absent(source, "no index", command))
             continue
         if not available:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from nemo_amalia.utils.errors import DataError
 from nemo_amalia.utils.files import read_json
 
-PREPARE = (
-    "energon prepare {folder} --non-interactive --split-ratio 1,0,0 --sample-type CrudeWebdataset "
-    "--num-workers 1 --no-progress"
-)
 IMPORT_SETTINGS = "import.json"  # amalia data import begins a folder with it ...
 IMPORT_COUNTS = "counts.json"  # ... and ends with this
+
+PREPARE = "--non-interactive --split-ratio 1,0,0 --sample-type CrudeWebdataset --num-workers 1 --no-progress"
+
+
+def prepare_arguments(folder: str | Path) -> list[str]:
+    """The words after `energon prepare` that index a folder of shards."""
+    return [str(folder), *PREPARE.split()]
+
+
+def prepare_command(folder: str | Path) -> str:
+    """The same as one line to paste into a shell, whatever blanks the folder's name has."""
+    return shlex.join(["energon", "prepare", *prepare_arguments(folder)])
 
 
 def check_folder(folder: str | Path, called: str = "data.path") -> Path:
@@ -33,7 +42,7 @@ def check_folder(folder: str | Path, called: str = "data.path") -> Path:
         raise DataError(f"data folder {path} holds no .tar shard: write some with nemo_amalia.data.shards.write_shards")
     meta = path / ".nv-meta"
     if not (meta / "dataset.yaml").is_file() or not (meta / "split.yaml").is_file():
-        raise DataError(f"data folder {path} has shards but no index: run `{PREPARE.format(folder=path)}`")
+        raise DataError(f"data folder {path} has shards but no index: run `{prepare_command(path)}`")
     counts = read_json(meta / ".info.json").get("shard_counts", {}) if (meta / ".info.json").is_file() else {}
     if counts and not sum(counts.values()):
         raise DataError(f"the shards of data folder {path} hold no samples")
@@ -42,6 +51,6 @@ def check_folder(folder: str | Path, called: str = "data.path") -> Path:
         raise DataError(
             f"data folder {path} lacks {len(missing)} of its {len(counts)} shards ({missing[0]} first): "
             "copy it "
-            f"again, or index what is there with `{PREPARE.format(folder=path)} --force-overwrite`"
+            f"again, or index what is there with `{prepare_command(path)} --force-overwrite`"
         )
     return path

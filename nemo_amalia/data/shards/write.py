@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo_amalia.config.schema import DataConfig
-from nemo_amalia.data.shards.check import PREPARE
+from nemo_amalia.data.shards.check import prepare_arguments
 from nemo_amalia.data.shards.manifest import write_manifest
 from nemo_amalia.data.shards.totals import Totals
 from nemo_amalia.utils.errors import DataError
@@ -133,8 +133,7 @@ def prepare_folder(folder: Path) -> None:
     from megatron.energon.tools.prepare import command  # 9 s of imports
 
     output = io.StringIO()
-    arguments = PREPARE.format(folder=folder).split()[2:]
     with contextlib.redirect_stdout(output):
-        command.main(arguments, standalone_mode=False)
+        command.main(prepare_arguments(folder), standalone_mode=False)
     if not (folder / ".nv-meta" / "dataset.yaml").is_file():
         raise RuntimeError(f"energon prepare left no dataset.yaml in {folder}: {output.getvalue()[-500:]}")
