@@ -16,10 +16,10 @@ def prepare_inputs(folder):
     from pathlib import Path
 
     import tiny_hf
+    from streams import make_index
     from tiny_shards import SEQ_LENGTH, conversations
 
     from nemo_amalia.bridge.import_hf import import_checkpoint
-    from nemo_amalia.data.packing.command import make_index
     from nemo_amalia.data.shards.metadataset import write_epochized
     from nemo_amalia.data.shards.write import write_shards
 

@@ -19,6 +19,7 @@ from nemo_amalia.data.images.geometry import ImageGeometry
 from nemo_amalia.data.loading.collator import Collator
 from nemo_amalia.data.packing.algorithms import padded_length
 from nemo_amalia.data.samples import PackedBatch, TokenizedPair, TokenizedSample
+from nemo_amalia.data.settings import StreamSettings
 
 LONGEST_SHAPE = 3.0  # the longer side of an image against its shorter one, at most
 ANSWER = 64  # tokens of text beside the images of a sample
@@ -84,14 +85,10 @@ def worst_batch(run: RunConfig, geometry: ImageGeometry, image_token_id: int, vo
         torch.zeros(geometry.num_tiles(*pack.image, stage.tiling), 3, geometry.tile, geometry.tile, dtype=torch.uint8)
     ]
     collate = Collator(
-        seq_length=stage.seq_length,
         pad_token_id=min(2, vocabulary - 1),
         image_token_id=image_token_id,
         geometry=geometry,
-        segment_multiple=segment_multiple(run),
-        packing=stage.packing,
-        micro_batch_size=stage.micro_batch_size,
-        share_pair_images=run.data.share_pair_images,
+        settings=StreamSettings.of(run),
     )
     return collate(items, [tiles * len(item.image_sizes) for item in items])
 

@@ -111,6 +111,6 @@ def _places(run: RunConfig) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another rank of the run may have been first
     except OSError as error:
         raise ConfigError(f"run_dir {folder} cannot be written ({error.strerror}): choose another") from error

@@ -11,7 +11,7 @@ from stream_settings import PIXELS
 from tiny_shards import conversations
 
 from nemo_amalia.data.images.geometry import ImageGeometry, grids_up_to
-from nemo_amalia.data.shards.check import PREPARE
+from nemo_amalia.data.shards.check import prepare_arguments
 from nemo_amalia.data.shards.totals import FILE, MAX_SIZES, ImageSizes, Totals, read_totals, scan, shard_counts
 from nemo_amalia.data.shards.write import write_shards
 from nemo_amalia.utils.errors import UserError
@@ -101,7 +101,7 @@ def test_shards_of_others_are_scanned(tmp_path):
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    command.main(PREPARE.format(folder=tmp_path).split()[2:], standalone_mode=False)
+    command.main(prepare_arguments(tmp_path), standalone_mode=False)
     totals = scan(tmp_path, max_image_pixels=PIXELS)
     assert (totals.samples, totals.images, totals.refused) == (2, 1, {"record": 1})
 
