@@ -47,8 +47,6 @@ class StreamSettings:
 
     def __post_init__(self) -> None:
         check_max_pixels(self.data.max_image_pixels, "data.max_image_pixels")
-        if self.sample_kind == "preferences" and not self.packing:
-            raise ConfigError("stage dpo needs stage.packing=true: a pair is two segments of one pack")
         if not self.data.worker_timeout > 0:
             raise ConfigError(f"data.worker_timeout is {self.data.worker_timeout}: expected seconds, more than 0")
 

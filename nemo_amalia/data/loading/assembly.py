@@ -14,7 +14,7 @@ from nemo_amalia.data.images.headers import ImageError
 from nemo_amalia.data.loading.collator import Collator
 from nemo_amalia.data.samples import BadSampleError, Pack, PackedBatch
 from nemo_amalia.data.settings import StreamSettings
-from nemo_amalia.utils.errors import DataError
+from nemo_amalia.utils.errors import ConfigError, DataError
 
 POLICIES = ("fail", "drop")
 
@@ -65,7 +65,12 @@ class PackAssembler:
 
 
 def pack_parts(settings: StreamSettings, form: ModelFormat, faults: FaultBoard) -> tuple[SampleEncoder, PackAssembler]:
-    """Build what makes a tokenised sample of a record, and a micro-batch of a pack."""
+    """Build what makes a tokenised sample of a record, and a micro-batch of a pack.
+
+    Raises ConfigError for preference pairs without packing.
+    """
+    if settings.sample_kind == "preferences" and not settings.packing:
+        raise ConfigError("stage dpo needs stage.packing=true: a pair is two segments of one pack")
     collator = Collator(
         pad_token_id=form.chat.pad_token_id,
         image_token_id=form.chat.image_token_id,
