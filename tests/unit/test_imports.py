@@ -46,7 +46,9 @@ MAY_IMPORT = {
         "training.launch": "config data.shards bridge.checkpoints bridge.saved_sizes training.job training.preflight "
         "training.reference",
         "training": "config data model bridge",  # run, main and reference_main: all of training
-        "cluster.plan": "config data.samples data.images data.packing data.loading.collator model.provider bridge",
+        "cluster.plan": (
+            "config data.settings data.samples data.images data.packing data.loading.collator model.provider bridge"
+        ),
         "cluster.dryrun": "config data.samples model training.setup training.steps cluster.plan",
         "cluster.doctor": "config training.job",
         "cluster": "config training.job training.callbacks.run_state",  # commands, status: all of cluster

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from nemo_amalia.config.key import keys_of, value_of
 from nemo_amalia.config.schema import RunConfig
 from nemo_amalia.training.preflight.resume import check_resume, keep_config
 from nemo_amalia.utils.errors import DataError, UserError
+from nemo_amalia.utils.files import quoted
 
 KEYS = list(keys_of(RunConfig))
 # Values that no file of conf/ has, in range.
@@ -74,7 +76,7 @@ def test_every_difference_is_named_with_both_values(run):
         check_resume(run)
     said = "optim.adam_beta2=0.95 (now 0.999), optim.clip_grad=1 (now 0.5): give those, or begin another run"
     assert "stage.trainable=[tower,connector,decoder] (now [tower,decoder]), " in str(caught.value)
-    assert "/ckpt (now 'a b'), " in str(caught.value) and said in str(caught.value)
+    assert f"{quoted(Path('ckpt').absolute())} (now 'a b'), " in str(caught.value) and said in str(caught.value)
 
 
 def test_what_is_the_same_in_other_words(run, tmp_path, monkeypatch):
