@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     except ReportedError as error:  # of a pipeline's own code: its traceback is in run_dir/errors
         return _failed(error, FAILED)
     except KeyboardInterrupt:
-        return _failed("interrupted; the same command goes on from here", INTERRUPTED)
+        return _failed("interrupted; run the same command again to continue", INTERRUPTED)
 
 
 def _what_is_meant(word: str, what: str = "") -> str:

@@ -20,7 +20,7 @@ def variety_filter(conf: Any = None) -> VarietyFilter:
     """Build the filter from `conf`, a configuration of the form of `variety_settings`, which is the default.
 
     Raises:
-        ValueError: for an agreement rule that does not exist, or one that needs a classifier where none is named.
+        UserError: for an agreement rule that does not exist, or one that needs a classifier where none is named.
     """
     from omegaconf import OmegaConf
 

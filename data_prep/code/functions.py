@@ -64,7 +64,7 @@ def _row(line: str, where: str) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise DataError(f"{where} is no JSON ({error}): give CodeSearchNet's own files") from error
+        raise DataError(f"{where} is not JSON ({error}): give CodeSearchNet's own files") from error
     if not isinstance(record, dict) or not all(
         isinstance(record.get(field), str) for field in ("original_string", "language")
     ):

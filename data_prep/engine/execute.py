@@ -122,7 +122,7 @@ def _environment(settings: Any) -> str:
 
 
 def _sbatch(settings: Any) -> dict[str, str]:
-    """signal: Slurm says it before the time limit (jobs.requeue_at_signal). A requeued task's log goes on."""
+    """signal: Slurm sends it before the time limit (jobs.requeue_at_signal). A requeued task appends to its log."""
     options = {"kill-on-invalid-dep": "yes", "open-mode": "append"}
     if settings.signal_seconds:
         options["signal"] = f"USR1@{settings.signal_seconds}"

@@ -23,8 +23,10 @@ RUN_FILE = "data_prep.json"  # in the folder of shards: which run made it, and i
 
 
 def check_phase(phase: Phase, folder: PhaseFolder, records_per_chunk: int) -> Ledger:
-    """The sums of a phase, counted anew from its journals. Raises DataError where they do not add up: a chunk that is
-    not done, a record or sample that is not there, a step that lost one, a summary that says otherwise.
+    """Recount the sums of a phase from its journals.
+
+    Raises DataError if they do not add up: an unfinished chunk, a missing record or sample, a step that lost one, or
+    a summary that disagrees.
     """
     plan = folder.read_plan()
     total = Ledger.of([step.name for step in phase.steps])
@@ -98,8 +100,9 @@ def nothing_came_out(folder: RunFolder, phases: list[Phase]) -> DataError:
 
 
 def begin(conf: Any, commit: str) -> dict[str, Any]:
-    """run.json of a run that begins or goes on. Raises DataError where run_dir or out are of something else: of both
-    in one line.
+    """Return run.json of a new or resumed run.
+
+    Raises DataError if run_dir or out belongs to something else; one line names both.
     """
     folder, out = RunFolder(conf), Path(conf.out).absolute()
     try:

@@ -26,7 +26,9 @@ class Drop(Exception):
 
     def __init__(self, reason: str, note: str = "") -> None:
         if not REASON.fullmatch(reason):
-            raise DataError(f"Drop reason {reason!r} is no name: use a-z, 0-9 and _, and put details into note=")
+            raise DataError(
+                f"drop reason {reason!r} is not a valid name: use a-z, 0-9 and _, and put details into note="
+            )
         super().__init__(reason)
         self.reason, self.note = reason, note
 
@@ -107,7 +109,7 @@ def phases_of(parts: Sequence[Any]) -> list[Phase]:
             phases.append(Phase(f"{len(phases) + 1}-{name_of(part.choose)}", barrier=part))
             continue
         if not callable(part):
-            raise DataError(f"{part!r} in a pipeline is no step: expected a function (sample, run), or a Barrier")
+            raise DataError(f"{part!r} in a pipeline is not a step: expected a function (sample, run), or a Barrier")
         name = name_of(part)
         seen[name] = seen.get(name, 0) + 1
         phases[-1].steps.append(Step(name if seen[name] == 1 else f"{name}_{seen[name]}", part, _is_async(part)))
@@ -124,7 +126,7 @@ def load_phases(conf: Any) -> tuple[Any, list[Phase]]:
     """Return (module, phases) of the pipeline that conf.pipeline names, data_prep.pipelines.NAME.pipeline by default.
 
     Raises:
-        ValueError: where there is no such module, or it needs a package that is not installed.
+        DataError: if the module does not exist, or needs a package that is not installed.
     """
     name = conf.get("pipeline") or f"data_prep.pipelines.{conf.name}.pipeline"
     try:

@@ -40,7 +40,7 @@ def _validator(schema: str) -> Draft202012Validator:
     try:
         Draft202012Validator.check_schema(json.loads(schema))
     except SchemaError as error:
-        raise ConfigError(f"the JSON schema of a request is wrong ({error.message}): mend the schema") from error
+        raise ConfigError(f"the JSON schema of a request is wrong ({error.message}): correct the schema") from error
     return Draft202012Validator(json.loads(schema))
 
 

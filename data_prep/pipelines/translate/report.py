@@ -148,7 +148,7 @@ def page(records: Iterable[Mapping[str, Any]], counts: Ledger, left: str = "") -
 
 
 def main(words: list[str]) -> int:
-    """Prints the page of a run; returns 0. ValueError where there is no run."""
+    """Prints the page of a run; returns 0. Raises UserError if there is no run."""
     if {"-h", "--help"} & set(words):
         print(__doc__.strip())
         return 0

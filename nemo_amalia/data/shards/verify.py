@@ -41,7 +41,7 @@ def verify(folder: Path) -> tuple[int, int]:
 
 
 def record(folder: Path) -> int:
-    """Writes the manifest of shards as they are now; gives their number. ValueError where there is one already."""
+    """Writes the manifest of shards as they are now; gives their number. Raises UserError if there is one already."""
     _check_folder(folder)
     if manifest(folder):
         raise DataError(f"{folder} has a {MANIFEST} already: leave --write out to compare with it, or delete it first")

@@ -35,7 +35,7 @@ def test_codesearchnet_is_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("nothing\n", "line 1 of .* is no JSON"), ('{"language": "python"}\n', "no original_string and language")],
+    [("nothing\n", "line 1 of .* is not JSON"), ('{"language": "python"}\n', "no original_string and language")],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path, content, message):
     (tmp_path / "a.jsonl").write_text(content)

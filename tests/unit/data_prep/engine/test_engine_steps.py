@@ -139,7 +139,7 @@ def test_records_say_where_they_are_from(tmp_path):
 def test_a_list_that_is_no_pipeline():
     with pytest.raises(UserError, match="begins with its source"):
         phases_of([Barrier(lambda samples, run: [0])])
-    with pytest.raises(UserError, match="7 in a pipeline is no step"):
+    with pytest.raises(UserError, match="7 in a pipeline is not a step"):
         phases_of([source(1), 7])
-    with pytest.raises(UserError, match="Drop reason 'not good' is no name"):
+    with pytest.raises(UserError, match="drop reason 'not good' is not a valid name"):
         Drop("not good")
